@@ -1,0 +1,299 @@
+"""The nouns of the pipeline, in the order in which a datum meets them.
+
+Cursor -> Page of Changes to Items -> Content -> Extracted text -> Chunks -> Vectors, and the Scope of a search.
+Every hand-over between packages is one of these values. They hold no connection, no clock and no vendor's dict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, NewType
+from uuid import UUID
+
+UserId = NewType("UserId", str)
+DataSourceId = NewType("DataSourceId", UUID)
+DocumentId = NewType("DocumentId", UUID)
+SyncJobId = NewType("SyncJobId", UUID)
+IndexConfigId = NewType("IndexConfigId", UUID)
+
+Clock = Callable[[], datetime]
+"""Returns the present as an aware UTC datetime. Only display and backoff use it: leases are decided by the database."""
+
+NewId = Callable[[], UUID]
+"""Returns a fresh, time-ordered UUID (version 7)."""
+
+Cursor = Mapping[str, Any]
+"""A source's resume token: opaque to everyone but that source, small, JSON, without secrets or content."""
+
+
+class SourceType(StrEnum):
+    GOOGLE_DRIVE = "google_drive"
+    GMAIL = "gmail"
+    NOTION = "notion"
+    SLACK = "slack"
+    DROPBOX = "dropbox"
+    ONEDRIVE = "onedrive"
+    LOCAL_FOLDER = "local_folder"
+
+
+class ItemType(StrEnum):
+    FILE = "file"
+    EMAIL = "email"
+    MESSAGE = "message"
+    PAGE = "page"
+    NOTE = "note"
+
+
+class SyncStatus(StrEnum):
+    """What became of an item: `synced` has a live document, `skipped` never will as it stands, `failed` may yet."""
+
+    SYNCED = "synced"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+    DELETED = "deleted"
+
+
+class JobType(StrEnum):
+    FULL_SYNC = "full_sync"
+    INCREMENTAL = "incremental"
+    DELTA = "delta"
+    MANUAL = "manual"
+
+
+class JobStatus(StrEnum):
+    PENDING = "pending"
+    RUNNING = "running"
+    PAUSED = "paused"
+    NEEDS_CONFIRMATION = "needs_confirmation"
+    COMPLETED = "completed"
+    COMPLETED_WITH_ERRORS = "completed_with_errors"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class ChangeKind(StrEnum):
+    """`absent` is weaker than `deleted`: a complete listing did not show the item; the mass-delete brake applies."""
+
+    UPSERT = "upsert"
+    DELETED = "deleted"
+    ABSENT = "absent"
+
+
+def aware_utc(moment: datetime) -> datetime:
+    """Return `moment` in UTC; a naive datetime raises ValueError, since its zone would be a guess."""
+    if moment.tzinfo is None:
+        raise ValueError(f"naive datetime {moment!r}: pass an aware one")
+    return moment.astimezone(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One thing at the vendor, as a listing shows it: metadata only, no content.
+
+    `external_id` is the vendor's stable id: it survives renames and moves, which change `external_path` only.
+    `external_hash` is namespaced (`md5:`, `st:`, `mt:` ...) and decides whether the content is fetched again.
+    `size_bytes` is -1 when the vendor does not say.
+    """
+
+    external_id: str
+    external_path: str
+    external_hash: str
+    item_type: ItemType
+    title: str
+    mime_type: str
+    size_bytes: int = -1
+    external_modified_at: datetime | None = None
+    external_created_at: datetime | None = None
+    external_url: str | None = None
+    parent_external_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One entry of a page. `item` is present for an upsert and absent for `deleted` and `absent`."""
+
+    kind: ChangeKind
+    external_id: str
+    item: Item | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One response of a source: the unit of work and of commit.
+
+    The changes are in the source's order; when an item occurs twice the last one wins. `unchanged` counts the items
+    that the source itself proved equal to what is known and therefore left out of `changes`. `failures` are items it saw but could
+    not describe (an unreadable directory entry, say). `cursor_after` resumes behind this page; None means that only the start of the listing
+    is a safe point to resume from. `complete` is true on the last page of a listing that showed everything there is.
+    """
+
+    changes: Sequence[Change]
+    cursor_after: Cursor | None = None
+    unchanged: int = 0
+    failures: Sequence[ItemFailure] = ()
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ItemFailure:
+    """Why one item is not (or no longer freshly) stored; becomes a row of the failure ledger.
+
+    `stage` is list, fetch, extract, chunk or embed. `reason` is a short stable code such as `encrypted`; `message`
+    tells the user what failed, why, and what to do. `permanent` failures are tried again only when the item changes.
+    """
+
+    external_id: str
+    external_path: str
+    stage: str
+    error_class: str
+    reason: str
+    message: str
+    permanent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KnownItem:
+    """What the database knows of an item: enough for a source to tell renamed, changed and gone apart."""
+
+    external_id: str
+    external_path: str
+    external_hash: str
+    sync_status: SyncStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """An item's bytes as fetched. `external_hash` describes exactly these bytes, which may be newer than the listing's."""
+
+    body: bytes
+    name: str
+    mime_type: str
+    external_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading of a document: `offset` is the character position of its first character, `level` starts at 1."""
+
+    offset: int
+    level: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """Clean text of one document: no NUL, no lone surrogate, NFC, `\\n` line ends.
+
+    `headings` are in order of offset. `language` is an ISO 639-1 code or None when unsure. `children` are documents
+    found inside (attachments); each keeps its own name and bytes for another round of extraction.
+    """
+
+    text: str
+    title: str | None = None
+    language: str | None = None
+    mime_type: str | None = None
+    headings: Sequence[Heading] = ()
+    children: Sequence[Attachment] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A document inside a document. `key` is stable within its parent (part number and name), for the child's identity."""
+
+    key: str
+    name: str
+    mime_type: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A passage: `text == document.text[start_offset:end_offset]`, always. Offsets count characters, not bytes."""
+
+    ordinal: int
+    text: str
+    start_offset: int
+    end_offset: int
+    heading_path: str
+    token_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class IndexConfig:
+    """What makes two embeddings comparable and two chunkings equal; every chunk carries its id."""
+
+    id: IndexConfigId
+    embedder: str
+    model: str
+    dimensions: int
+    chunk_tokens: int
+    overlap_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where a search may look. None means "no restriction"; an empty tuple means nothing qualifies, so no results."""
+
+    user_id: UserId
+    project_ids: Sequence[UUID] | None = None
+    tag_names: Sequence[str] | None = None
+    source_types: Sequence[SourceType] | None = None
+    data_source_ids: Sequence[UUID] | None = None
+    mime_types: Sequence[str] | None = None
+    modified_from: datetime | None = None
+    modified_before: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Items of one sync job by outcome. Conservation: found equals the sum of the six outcomes when the job completes."""
+
+    found: int = 0
+    created: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    skipped: int = 0
+    deleted: int = 0
+    failed: int = 0
+    fetched: int = 0
+    bytes_fetched: int = 0
+    chunks_embedded: int = 0
+    chunks_reused: int = 0
+    embedding_tokens: int = 0
+
+    def plus(self, other: Counts) -> Counts:
+        return Counts(*(mine + theirs for mine, theirs in zip(_astuple(self), _astuple(other), strict=True)))
+
+    def is_conserved(self) -> bool:
+        return self.found == (
+            self.created + self.updated + self.unchanged + self.skipped + self.deleted + self.failed
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a running sync tells after each committed page, and once more for each stage that has nothing left to do."""
+
+    job_id: SyncJobId
+    pages: int
+    counts: Counts
+    finished_stage: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """How a sync job ended."""
+
+    job_id: SyncJobId
+    status: JobStatus
+    counts: Counts
+    pages: int
+    message: str = ""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _astuple(counts: Counts) -> tuple[int, ...]:
+    return tuple(getattr(counts, name) for name in Counts.__slots__)
