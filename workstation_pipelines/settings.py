@@ -1,0 +1,172 @@
+"""Every setting of the system: one frozen value, read from the environment once and passed on. Nothing else reads it.
+
+With no variable set at all everything runs on this machine: an embedded PostgreSQL, a local embedder, a user `dev`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from workstation_pipelines.errors import InvalidRequestError
+
+APP_DRIVER = "psycopg"
+DAGSTER_DRIVER = "psycopg2"
+
+_POSTGRES_SCHEME = re.compile(r"\A(postgres|postgresql)(\+[a-z0-9_]+)?\Z")
+
+
+class EmbedderName(StrEnum):
+    MINILM = "minilm"
+    OPENAI = "openai"
+    HASHING = "hashing"
+
+
+class Settings(BaseSettings):
+    """What an operator may choose. Each field names its variable; every one has a default.
+
+    Secrets and database URLs, which may hold a password, never appear in a repr.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+
+    home: Path = Field(Path("~/.workstation"), alias="WORKSTATION_HOME")
+    """Where the embedded database, logs and Dagster's files live."""
+
+    user: str = Field("dev", alias="WORKSTATION_USER", min_length=1, max_length=200)
+    """Who the command line acts as."""
+
+    database_url: str | None = Field(None, alias="DATABASE_URL", repr=False)
+    """The application's database, as the login role that row-level security restricts; None is the embedded one."""
+
+    database_admin_url: str | None = Field(None, alias="DATABASE_ADMIN_URL", repr=False)
+    """The same database as a role that may migrate it; DATABASE_URL when unset."""
+
+    dagster_postgres_url: str | None = Field(None, alias="DAGSTER_POSTGRES_URL", repr=False)
+    """Dagster's own storage, a separate database; None is the embedded one."""
+
+    dagster_home_override: Path | None = Field(None, alias="DAGSTER_HOME")
+    """Where dagster.yaml is written; `dagster` under the home when unset."""
+
+    folder_roots_text: str | None = Field(None, alias="WORKSTATION_FOLDER_ROOTS")
+    """Folders under which local_folder sources may lie, separated like PATH. See `folder_roots`."""
+
+    embedder: EmbedderName = Field(EmbedderName.MINILM, alias="WORKSTATION_EMBEDDER")
+    """`minilm` runs here, `openai` calls any endpoint that speaks its protocol, `hashing` is for tests."""
+
+    embedding_model: str | None = Field(None, alias="WORKSTATION_EMBEDDING_MODEL")
+    """The model's name for `openai`; None is the embedder's default."""
+
+    embedding_url: str | None = Field(None, alias="WORKSTATION_EMBEDDING_URL")
+    """Base URL of the embeddings endpoint for `openai`, ending before `/embeddings`."""
+
+    embedding_key: SecretStr | None = Field(None, alias="WORKSTATION_EMBEDDING_KEY")
+    """Bearer key of that endpoint."""
+
+    embedding_dimensions: int | None = Field(None, alias="WORKSTATION_EMBEDDING_DIMENSIONS", ge=1, le=4000)
+    """Length of the vectors to ask for; None is the model's own."""
+
+    chunk_tokens: int = Field(254, alias="WORKSTATION_CHUNK_TOKENS", ge=16, le=8192)
+    """The most tokens in a chunk; MiniLM sees 256 with its two markers."""
+
+    chunk_overlap_tokens: int = Field(0, alias="WORKSTATION_CHUNK_OVERLAP_TOKENS", ge=0)
+    """Tokens that a chunk repeats of the one before it; less than `chunk_tokens`."""
+
+    pinecone_api_key: SecretStr | None = Field(None, alias="PINECONE_API_KEY")
+    """Makes Pinecone the vector index; pgvector when unset."""
+
+    token_keys: SecretStr | None = Field(None, alias="WORKSTATION_TOKEN_KEYS")
+    """Keys that seal stored credentials: `<id>:<base64 of 32 bytes>`, newest first, separated by commas."""
+
+    fault: str | None = Field(None, alias="WORKSTATION_FAULT", pattern=r"^[a-z0-9_.]+:[1-9][0-9]*$")
+    """For crash tests: die at the nth passage of a named point, `name:nth`. Off when unset."""
+
+    web_port: int = Field(3000, alias="WORKSTATION_WEB_PORT", ge=1, le=65535)
+    """Where `workstation dev` serves Dagster's pages, on the loopback address."""
+
+    api_port: int = Field(8000, alias="WORKSTATION_API_PORT", ge=1, le=65535)
+    """Where the REST API is served, on the loopback address."""
+
+    @classmethod
+    def load(cls) -> Self:
+        """Read the environment afresh. Raises InvalidRequestError that names the variable, never its value."""
+        try:
+            return cls()
+        except ValidationError as error:
+            problems = "; ".join(f"{_variable(problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}" for problem in error.errors())
+            raise InvalidRequestError(f"Settings cannot be used: {problems}.") from None
+
+    @field_validator("home", "dagster_home_override")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value and Path(os.path.abspath(value.expanduser()))
+
+    @field_validator("database_url", "database_admin_url")
+    @classmethod
+    def _for_application(cls, value: str | None) -> str | None:
+        return value and with_driver(value, APP_DRIVER)
+
+    @field_validator("dagster_postgres_url")
+    @classmethod
+    def _for_dagster(cls, value: str | None) -> str | None:
+        return value and with_driver(value, DAGSTER_DRIVER)
+
+    @model_validator(mode="after")
+    def _overlap_is_smaller(self) -> Self:
+        if self.chunk_overlap_tokens >= self.chunk_tokens:
+            raise ValueError("WORKSTATION_CHUNK_OVERLAP_TOKENS must be less than WORKSTATION_CHUNK_TOKENS")
+        return self
+
+    @property
+    def uses_embedded_database(self) -> bool:
+        return self.database_url is None
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.dagster_home_override or self.home / "dagster"
+
+    @property
+    def migration_url(self) -> str | None:
+        """The URL to migrate with; None is the embedded database."""
+        return self.database_admin_url or self.database_url
+
+    def folder_roots(self) -> tuple[Path, ...] | None:
+        """Folders that may be connected: None is any readable folder, an empty tuple is none at all.
+
+        Unset means any on one's own machine (embedded database) and none on a server that others use.
+        """
+        if self.folder_roots_text is None:
+            return None if self.uses_embedded_database else ()
+        parts = [part for part in self.folder_roots_text.split(os.pathsep) if part.strip()]
+        return tuple(Path(part).expanduser().resolve() for part in parts)
+
+
+def with_driver(url: str, driver: str) -> str:
+    """Return a PostgreSQL URL for SQLAlchemy with `driver`, whatever driver or short scheme it named before.
+
+    Raises ValueError, without quoting the URL, for anything else.
+    """
+    scheme, separator, rest = url.strip().partition("://")
+    if not separator or not _POSTGRES_SCHEME.fullmatch(scheme) or any(character.isspace() for character in rest):
+        raise ValueError("is not a URL of the form postgresql://user:password@host:5432/database")
+    try:
+        _ = urlsplit(f"postgresql://{rest}").port
+    except ValueError:
+        raise ValueError("names a port that is not a number (percent-encode / : @ in a password)") from None
+    return f"postgresql+{driver}://{rest}"
+
+
+def libpq_url(url: str) -> str:
+    """Return the URL as psycopg itself takes it: without SQLAlchemy's driver in the scheme."""
+    return "postgresql://" + url.partition("://")[2]
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return str(location[0]) if location else "environment"
