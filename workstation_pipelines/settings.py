@@ -100,7 +100,10 @@ class Settings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            problems = "; ".join(f"{_variable(problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}" for problem in error.errors())
+            problems = "; ".join(
+                f"{_variable(problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"
+                for problem in error.errors()
+            )
             raise InvalidRequestError(f"Settings cannot be used: {problems}.") from None
 
     @field_validator("home", "dagster_home_override")

