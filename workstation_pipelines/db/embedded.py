@@ -20,7 +20,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -77,7 +76,11 @@ def ensure_running(home: Path) -> EmbeddedUrls:
     Raises SourceUnavailableError when the server does not come up, InvalidRequestError when it cannot exist here.
     """
     server = _server(home)
-    if not (server.is_answering() and _bootstrapped(server).exists()):
+    try:
+        is_up = server.is_answering() and _bootstrapped(server).exists()
+    except PermissionError as error:
+        raise _unusable(home, error) from error
+    if not is_up:
         with _locked(home):
             server.create()
             server.start()
@@ -105,12 +108,6 @@ def status(home: Path) -> EmbeddedStatus:
     return EmbeddedStatus(state=state, pid=pid, data_folder=server.data, log_file=server.log_file)
 
 
-def remove(home: Path) -> None:
-    """Stop the server and delete its data for good; the rest of the home stays."""
-    stop(home)
-    shutil.rmtree(_server(home).folder, ignore_errors=True)
-
-
 def _server(home: Path) -> postgres_server.PostgresServer:
     return postgres_server.PostgresServer(folder=home.expanduser().resolve() / "postgres")
 
@@ -123,15 +120,19 @@ def _locked(home: Path) -> Iterator[None]:
         home.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
         descriptor = os.open(home / "postgres.lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise InvalidRequestError(
-            f"The embedded database cannot be kept in {home}: {error.strerror}. "
-            "Set WORKSTATION_HOME to a folder of your own, or DATABASE_URL to a PostgreSQL server.",
-        ) from error
+        raise _unusable(home, error) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)
+
+
+def _unusable(home: Path, error: OSError) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"The embedded database cannot be kept in {home}: {error.strerror}. "
+        "Set WORKSTATION_HOME to a folder of your own, or DATABASE_URL to a PostgreSQL server."
+    )
 
 
 def _bootstrapped(server: postgres_server.PostgresServer) -> Path:

@@ -160,6 +160,8 @@ class PostgresServer:
         stopped = _run(account, "pg_ctl", self.data, "stop", "--mode=fast", "-w", "-t", "60")
         if stopped.returncode != 0 and self.pid() is not None:
             raise SourceUnavailableError(f"The embedded database in {self.folder} does not stop. See {self.log_file}.")
+        if self._wanted_socket_folder() != self.folder:
+            shutil.rmtree(self._wanted_socket_folder(), ignore_errors=True)
         return True
 
     def _launch(self) -> None:
@@ -234,7 +236,7 @@ class PostgresServer:
         try:
             lines = (self.data / "postmaster.pid").read_text().splitlines()
             pid = int(lines[0])
-        except (FileNotFoundError, IndexError, ValueError):
+        except (FileNotFoundError, NotADirectoryError, IndexError, ValueError):
             return None
         folder = Path(lines[4]) if len(lines) > 4 and lines[4] else None
         return _PidFile(pid=pid, socket_folder=folder, is_ready=len(lines) > 7 and lines[7].strip() == "ready")
