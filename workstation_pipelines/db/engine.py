@@ -1,0 +1,144 @@
+"""Connections to the application database, and the only two ways to run a statement: both inside a user's context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, cast
+from uuid import UUID
+
+import psycopg
+from sqlalchemy import Connection, Engine, Row, create_engine, event, text
+from sqlalchemy.exc import DBAPIError, OperationalError
+
+from workstation_pipelines.errors import InvalidRequestError, SourceUnavailableError, WorkstationError
+from workstation_pipelines.model import UserId
+
+APP_ROLE = "wp_app"
+SET_CONTEXT = text("SELECT app.set_current_user_id(:user_id, :tenant_id)")
+
+
+class Database:
+    """The application database as the role wp_app; safe to share between threads, not across a fork.
+
+    Every connection, whoever logs in with the URL, becomes wp_app before its first statement, so that row-level
+    security holds even when an operator passes an administrator's URL. Nothing connects before first use.
+    """
+
+    def __init__(self, app_url: str, *, pool_size: int = 5) -> None:
+        self.url = app_url
+        self._engine: Engine = create_engine(
+            app_url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            connect_args={"application_name": "workstation", "connect_timeout": 10},
+        )
+        event.listen(self._engine, "connect", _become_app_role)
+        event.listen(self._engine, "reset", _forget_user)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def transaction_with_rls(self, user_id: UserId, tenant_id: str | None = None) -> Iterator[Connection]:
+        """Open a transaction that sees and writes `user_id`'s rows only; commits at the end, rolls back on an error.
+
+        Raises InvalidRequestError for a missing or malformed user id and SourceUnavailableError when the database
+        cannot be reached.
+        """
+        if not user_id:
+            raise InvalidRequestError("no user: every statement runs for somebody, so pass --user or set WORKSTATION_USER")
+        with translated_errors(), self._engine.begin() as connection:
+            connection.execute(SET_CONTEXT, {"user_id": user_id, "tenant_id": tenant_id})
+            yield connection
+
+    def query_with_rls(
+        self, user_id: UserId, statement: str, parameters: Mapping[str, Any] | None = None
+    ) -> Sequence[Row[Any]]:
+        """Run one statement in its own transaction as `user_id` and return all rows."""
+        with self.transaction_with_rls(user_id) as connection:
+            result = connection.execute(text(statement), parameters or {})
+            return result.all() if result.returns_rows else []
+
+    def verify_rls(self) -> list[tuple[str, str]]:
+        """Return what verify_rls() finds wrong as (problem, object); the service refuses to start on any row."""
+        with self.across_users() as connection:
+            return [(row[0], row[1]) for row in connection.execute(text("SELECT problem, object FROM app.verify_rls()"))]
+
+    @contextmanager
+    def across_users(self) -> Iterator[Connection]:
+        """Open a transaction without a user: it can call the few functions that answer with ids of all users, no more."""
+        with translated_errors(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def direct_connection(self) -> Iterator[psycopg.Connection[Any]]:
+        """Open a connection outside the pool, in autocommit, for a session-level lock; closed at the end."""
+        with translated_errors():
+            connection = psycopg.connect(libpq_url(self.url), autocommit=True, application_name="workstation lease")
+        try:
+            _become_app_role(connection, None)
+            yield connection
+        finally:
+            connection.close()
+
+    def owner_of(self, data_source_id: UUID) -> UserId | None:
+        """Return whose data source this is: all that a Dagster run knows at its start is the id."""
+        with self.across_users() as connection:
+            owner = connection.execute(text("SELECT app.data_source_owner(:id)"), {"id": data_source_id}).scalar()
+        return UserId(owner) if owner else None
+
+
+def raw(connection: Connection) -> psycopg.Connection[Any]:
+    """Return psycopg's own connection inside the same transaction, for COPY."""
+    return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+
+
+def libpq_url(url: str) -> str:
+    """Return a SQLAlchemy URL as libpq reads it."""
+    scheme, separator, rest = url.partition("://")
+    return scheme.partition("+")[0] + separator + rest
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn a lost or refused connection into SourceUnavailableError and a malformed user id into InvalidRequestError."""
+    try:
+        yield
+    except WorkstationError:
+        raise
+    except (OperationalError, psycopg.OperationalError) as error:
+        if _is_disconnect(error):
+            raise SourceUnavailableError(
+                "the database cannot be reached: check that it runs and that DATABASE_URL is right", wait_s=5.0
+            ) from error
+        raise
+    except DBAPIError as error:
+        if isinstance(error.orig, psycopg.errors.InvalidParameterValue) and "invalid user id" in str(error.orig):
+            raise InvalidRequestError(
+                "invalid user id: use 1 to 200 of the characters A-Z a-z 0-9 _ . : | @ -"
+            ) from None
+        raise
+
+
+def _is_disconnect(error: OperationalError | psycopg.OperationalError) -> bool:
+    cause = error.orig if isinstance(error, OperationalError) else error
+    # No SQLSTATE: the connection broke or never was. 57P..: the server is shutting down or starting. 08...: likewise.
+    state = getattr(cause, "sqlstate", None)
+    return state is None or state.startswith(("57P", "08"))
+
+
+def _become_app_role(connection: psycopg.Connection[Any], _record: object) -> None:
+    was_autocommit = connection.autocommit
+    connection.autocommit = True
+    # Together in one round trip; identifiers are constants of ours.
+    connection.execute(f"SET ROLE {APP_ROLE}; SET search_path = app, public; SET row_security = on")
+    connection.autocommit = was_autocommit
+
+
+def _forget_user(connection: psycopg.Connection[Any], _record: object, _state: object) -> None:
+    # set_config(.., true) ends with its transaction; this undoes a session-level one that a mistake may have left.
+    connection.rollback()
+    connection.execute("SELECT set_config('app.user_id', '', false), set_config('app.tenant_id', '', false)")
+    connection.commit()

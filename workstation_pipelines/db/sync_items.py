@@ -1,0 +1,288 @@
+"""Items: what is known of each thing at the vendor, and what became of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text
+
+from workstation_pipelines.db.data_sources import Lease
+from workstation_pipelines.db.engine import Database
+from workstation_pipelines.db.staging import stage
+from workstation_pipelines.model import (
+    DataSourceId,
+    DocumentId,
+    Item,
+    KnownItem,
+    SyncJobId,
+    SyncStatus,
+    UserId,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemRow:
+    """A row of sync_items with what the engine needs of its document; `retry_due` when the ledger allows another try."""
+
+    external_id: str
+    external_path: str
+    external_hash: str
+    sync_status: SyncStatus
+    reason: str
+    title: str
+    mime_type: str
+    external_url: str | None
+    parent_external_id: str | None
+    document_id: DocumentId | None
+    content_hash: str | None
+    live_generation: int
+    index_config_id: UUID | None
+    is_document_deleted: bool
+    retry_due: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ItemWrite:
+    """An item as it is to be stored; `document_id` is None for what has no document."""
+
+    item: Item
+    external_hash: str
+    mime_type: str
+    status: SyncStatus
+    reason: str
+    document_id: DocumentId | None
+
+
+_RETRY_DUE = """
+    i.sync_status = 'failed' AND NOT EXISTS (
+        SELECT FROM app.sync_failures f
+         WHERE f.user_id = i.user_id AND f.data_source_id = i.data_source_id AND f.external_id = i.external_id
+           AND f.resolved_at IS NULL AND (f.next_try_at IS NULL OR f.next_try_at > now()))"""
+
+_KNOWN = text(
+    f"""
+    SELECT i.external_id, i.external_path, i.external_hash, i.sync_status, i.reason, i.title, i.mime_type,
+           i.external_url, i.parent_external_id, i.local_document_id AS document_id, d.content_hash,
+           coalesce(d.live_generation, 0) AS live_generation, d.index_config_id,
+           d.deleted_at IS NOT NULL AS is_document_deleted, {_RETRY_DUE} AS retry_due
+      FROM app.sync_items i
+      LEFT JOIN app.documents d ON d.user_id = i.user_id AND d.id = i.local_document_id
+     WHERE i.user_id = :user_id AND i.data_source_id = :source
+       AND (i.external_id = ANY(:ids) OR i.parent_external_id = ANY(:parents))"""  # noqa: S608 - a constant
+)
+
+_STAGED_COLUMNS = {
+    "external_id": "text",
+    "external_path": "text",
+    "external_hash": "text",
+    "item_type": "text",
+    "mime_type": "text",
+    "title": "text",
+    "external_url": "text",
+    "parent_external_id": "text",
+    "sync_status": "text",
+    "reason": "text",
+    "local_document_id": "uuid",
+    "size_bytes": "int8",
+    "external_modified_at": "timestamptz",
+}
+
+_UPSERT = text(
+    """
+    INSERT INTO app.sync_items (user_id, data_source_id, last_sync_job_id, last_seen_sweep, external_id, external_path,
+                                external_hash, item_type, mime_type, title, external_url, parent_external_id, sync_status,
+                                reason, local_document_id, size_bytes, external_modified_at)
+    SELECT :user_id, :source, :job_id, :sweep, s.* FROM stage_items s
+    ON CONFLICT (data_source_id, external_id) DO UPDATE
+       SET last_sync_job_id = excluded.last_sync_job_id, last_seen_sweep = excluded.last_seen_sweep,
+           external_path = excluded.external_path, external_hash = excluded.external_hash, item_type = excluded.item_type,
+           mime_type = excluded.mime_type, title = excluded.title, external_url = excluded.external_url,
+           parent_external_id = excluded.parent_external_id, sync_status = excluded.sync_status, reason = excluded.reason,
+           local_document_id = excluded.local_document_id, size_bytes = excluded.size_bytes,
+           external_modified_at = excluded.external_modified_at"""
+)
+
+
+def known(
+    connection: Connection, lease: Lease, *, external_ids: Sequence[str], children_of: Sequence[str] = ()
+) -> dict[str, ItemRow]:
+    """Return the rows of these items, and of everything found inside `children_of`, by external id."""
+    rows = connection.execute(
+        _KNOWN,
+        {
+            "user_id": lease.user_id,
+            "source": lease.data_source_id,
+            "ids": list(external_ids),
+            "parents": list(children_of),
+        },
+    )
+    return {row.external_id: _from_row(row) for row in rows}
+
+
+def stream(database: Database, *, user_id: UserId, data_source_id: DataSourceId) -> Iterator[KnownItem]:
+    """Yield every item that a listing can show, tombstones included, in no order; what was found inside others is left out.
+
+    An item whose failed work is due again has an empty hash, so that a source which compares hashes shows it as changed.
+    """
+    statement = text(
+        f"""
+        SELECT i.external_id, i.external_path, CASE WHEN {_RETRY_DUE} THEN '' ELSE i.external_hash END, i.sync_status
+          FROM app.sync_items i
+         WHERE i.user_id = :user_id AND i.data_source_id = :source AND i.parent_external_id IS NULL"""  # noqa: S608
+    )
+    statuses = {status.value: status for status in SyncStatus}
+    with database.transaction_with_rls(user_id) as connection:
+        rows = connection.execution_options(stream_results=True, yield_per=2000).execute(
+            statement, {"user_id": user_id, "source": data_source_id}
+        )
+        for external_id, external_path, external_hash, status in rows:
+            yield KnownItem(external_id, external_path, external_hash, statuses[status])
+
+
+def due_for_retry(connection: Connection, lease: Lease, *, limit: int) -> list[Item]:
+    """Return failed items whose next try has come, as their last listing described them."""
+    rows = connection.execute(
+        text(
+            f"""
+            SELECT i.* FROM app.sync_items i
+             WHERE i.user_id = :user_id AND i.data_source_id = :source AND i.parent_external_id IS NULL AND {_RETRY_DUE}
+             ORDER BY i.external_id LIMIT :limit"""  # noqa: S608 - a constant
+        ),
+        {"user_id": lease.user_id, "source": lease.data_source_id, "limit": limit},
+    )
+    return [
+        Item(
+            external_id=row.external_id,
+            external_path=row.external_path,
+            external_hash=row.external_hash,
+            item_type=row.item_type,
+            title=row.title,
+            mime_type=row.mime_type,
+            size_bytes=row.size_bytes,
+            external_modified_at=row.external_modified_at,
+            external_url=row.external_url,
+        )
+        for row in rows
+    ]
+
+
+def write(
+    connection: Connection, lease: Lease, *, job_id: SyncJobId, sweep_id: UUID | None, writes: Sequence[ItemWrite]
+) -> None:
+    """Insert or update items in bulk; each external id at most once."""
+    if not writes:
+        return
+    stage(
+        connection,
+        "stage_items",
+        _STAGED_COLUMNS,
+        (
+            (
+                write.item.external_id,
+                write.item.external_path,
+                write.external_hash,
+                str(write.item.item_type),
+                write.mime_type,
+                write.item.title,
+                write.item.external_url,
+                write.item.parent_external_id,
+                write.status.value,
+                write.reason,
+                write.document_id,
+                write.item.size_bytes,
+                write.item.external_modified_at,
+            )
+            for write in writes
+        ),
+    )
+    connection.execute(
+        _UPSERT, {"user_id": lease.user_id, "source": lease.data_source_id, "job_id": job_id, "sweep": sweep_id}
+    )
+
+
+def mark_deleted(connection: Connection, lease: Lease, *, job_id: SyncJobId, external_ids: Sequence[str]) -> list[UUID]:
+    """Turn items into tombstones and return the documents they had."""
+    rows = connection.execute(
+        text(
+            """
+            UPDATE app.sync_items SET sync_status = 'deleted', reason = '', last_sync_job_id = :job_id
+             WHERE user_id = :user_id AND data_source_id = :source AND external_id = ANY(:ids)
+               AND sync_status <> 'deleted'
+            RETURNING local_document_id"""
+        ),
+        {"user_id": lease.user_id, "source": lease.data_source_id, "job_id": job_id, "ids": list(external_ids)},
+    )
+    return [row[0] for row in rows if row[0] is not None]
+
+
+def mark_seen(connection: Connection, lease: Lease, *, sweep_id: UUID, external_ids: Sequence[str]) -> None:
+    connection.execute(
+        text(
+            """
+            UPDATE app.sync_items SET last_seen_sweep = :sweep
+             WHERE user_id = :user_id AND data_source_id = :source AND external_id = ANY(:ids)"""
+        ),
+        {"user_id": lease.user_id, "source": lease.data_source_id, "sweep": sweep_id, "ids": list(external_ids)},
+    )
+
+
+def unseen(connection: Connection, lease: Lease, *, sweep_id: UUID) -> list[str]:
+    """Return the items that a complete sweep did not show, tombstones and items inside others left out."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT external_id FROM app.sync_items
+             WHERE user_id = :user_id AND data_source_id = :source AND sync_status <> 'deleted'
+               AND parent_external_id IS NULL AND last_seen_sweep IS DISTINCT FROM :sweep
+             ORDER BY external_id"""
+        ),
+        {"user_id": lease.user_id, "source": lease.data_source_id, "sweep": sweep_id},
+    )
+    return [row[0] for row in rows]
+
+
+def count_live(connection: Connection, lease: Lease) -> int:
+    """Return how many items a listing would be expected to show."""
+    count: int = connection.execute(
+        text(
+            """
+            SELECT count(*) FROM app.sync_items
+             WHERE user_id = :user_id AND data_source_id = :source AND sync_status <> 'deleted'
+               AND parent_external_id IS NULL"""
+        ),
+        {"user_id": lease.user_id, "source": lease.data_source_id},
+    ).scalar_one()
+    return count
+
+
+def find(connection: Connection, *, user_id: UserId, reference: str) -> Sequence[Row[Any]]:
+    """Return items whose id, path, URL or document id is `reference`, or whose path ends with it, with their failures."""
+    return connection.execute(
+        text(
+            """
+            SELECT s.name AS data_source_name, s.source_type, i.external_id, i.external_path, i.external_url, i.external_hash,
+                   i.sync_status, i.reason, i.mime_type, i.size_bytes, i.local_document_id, i.parent_external_id,
+                   i.created_at, i.updated_at, i.last_sync_job_id, j.dagster_run_id, d.live_generation, d.chunk_count,
+                   d.deleted_at, f.stage, f.error_class, f.message, f.attempts, f.next_try_at
+              FROM app.sync_items i
+              JOIN app.data_sources s ON s.user_id = i.user_id AND s.id = i.data_source_id
+              LEFT JOIN app.sync_jobs j ON j.user_id = i.user_id AND j.id = i.last_sync_job_id
+              LEFT JOIN app.documents d ON d.user_id = i.user_id AND d.id = i.local_document_id
+              LEFT JOIN app.sync_failures f ON f.user_id = i.user_id AND f.data_source_id = i.data_source_id
+                    AND f.external_id = i.external_id AND f.resolved_at IS NULL
+             WHERE i.user_id = :user_id
+               AND (i.external_id = :ref OR i.external_path = :ref OR i.external_url = :ref
+                    OR i.local_document_id::text = :ref OR right(i.external_path, length(:ref) + 1) = '/' || :ref)
+             ORDER BY (i.sync_status = 'deleted'), i.external_path LIMIT 20"""
+        ),
+        {"user_id": user_id, "ref": reference},
+    ).all()
+
+
+def _from_row(row: Row[Any]) -> ItemRow:
+    return ItemRow(**{**row._mapping, "sync_status": SyncStatus(row.sync_status)})
+
+

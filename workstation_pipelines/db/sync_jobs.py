@@ -1,0 +1,211 @@
+"""Sync jobs: one attempt to sync one data source. Counts and the resume point move with the page they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.sql.expression import bindparam
+
+from workstation_pipelines.db.data_sources import Lease
+from workstation_pipelines.errors import NotFoundError
+from workstation_pipelines.model import Counts, JobStatus, JobType, SyncJobId, UserId
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """A job whose process is gone, with the resume point it had committed."""
+
+    job_id: SyncJobId
+    job_type: JobType
+    progress: Mapping[str, Any]
+
+
+_START = text(
+    """
+    INSERT INTO app.sync_jobs (id, user_id, data_source_id, job_type, status, fence, progress_data, dagster_run_id,
+                               idempotency_key, started_at, heartbeat_at)
+    VALUES (:id, :user_id, :data_source_id, :job_type, 'running', :fence, :progress, :dagster_run_id, :key, now(), now())
+    ON CONFLICT (id) DO UPDATE
+       SET status = 'running', fence = excluded.fence, progress_data = excluded.progress_data,
+           dagster_run_id = excluded.dagster_run_id, started_at = now(), heartbeat_at = now()
+     WHERE sync_jobs.user_id = excluded.user_id AND sync_jobs.status IN ('pending', 'paused')
+    RETURNING id"""
+).bindparams(bindparam("progress", type_=JSONB))
+
+_ADVANCE = text(
+    """
+    UPDATE app.sync_jobs
+       SET items_found = items_found + :found, items_created = items_created + :created,
+           items_updated = items_updated + :updated, items_unchanged = items_unchanged + :unchanged,
+           items_skipped = items_skipped + :skipped, items_deleted = items_deleted + :deleted,
+           items_failed = items_failed + :failed, items_fetched = items_fetched + :fetched,
+           items_processed = items_processed + :processed, bytes_processed = bytes_processed + :bytes_fetched,
+           chunks_embedded = chunks_embedded + :chunks_embedded, chunks_reused = chunks_reused + :chunks_reused,
+           embedding_tokens = embedding_tokens + :embedding_tokens, pages = pages + :pages,
+           progress_data = :progress, heartbeat_at = now()
+     WHERE user_id = :user_id AND id = :id AND fence = :fence
+    RETURNING cancel_requested"""
+).bindparams(bindparam("progress", type_=JSONB))
+
+_END = text(
+    """
+    UPDATE app.sync_jobs
+       SET status = :status, error_message = :message, completed_at = now(), heartbeat_at = now(),
+           not_before = CASE WHEN CAST(:wait_s AS double precision) IS NULL THEN NULL
+                             ELSE now() + make_interval(secs => :wait_s) END
+     WHERE user_id = :user_id AND id = :id AND status = 'running'"""
+)
+
+
+def bury_interrupted(connection: Connection, lease: Lease, *, successor: SyncJobId) -> Interrupted | None:
+    """Mark the job that a dead process left `running` as failed and return it. Call only while holding the lease."""
+    row = connection.execute(
+        text(
+            """
+            UPDATE app.sync_jobs
+               SET status = 'failed', completed_at = now(),
+                   error_message = 'the process running it ended early; job ' || :successor || ' goes on from there'
+             WHERE user_id = :user_id AND data_source_id = :source AND status = 'running' AND id <> :successor
+            RETURNING id, job_type, progress_data"""
+        ),
+        {"user_id": lease.user_id, "source": lease.data_source_id, "successor": successor},
+    ).first()
+    return Interrupted(SyncJobId(row.id), JobType(row.job_type), row.progress_data) if row else None
+
+
+def resumable(connection: Connection, lease: Lease) -> Interrupted | None:
+    """Return the newest job of this source if it stopped half way on purpose or by failing, with its resume point."""
+    row = connection.execute(
+        text(
+            """
+            SELECT id, job_type, status, progress_data FROM app.sync_jobs
+             WHERE user_id = :user_id AND data_source_id = :source AND status <> 'pending'
+             ORDER BY created_at DESC, id DESC LIMIT 1"""
+        ),
+        {"user_id": lease.user_id, "source": lease.data_source_id},
+    ).first()
+    if row is None or row.status not in ("failed", "paused", "cancelled") or not row.progress_data:
+        return None
+    return Interrupted(SyncJobId(row.id), JobType(row.job_type), row.progress_data)
+
+
+def supersede_unconfirmed(connection: Connection, lease: Lease) -> None:
+    """A newer complete sync has seen the source since: what waited for a confirmation is moot."""
+    connection.execute(
+        text(
+            """
+            UPDATE app.sync_jobs SET status = 'cancelled', error_message = 'superseded by a newer sync'
+             WHERE user_id = :user_id AND data_source_id = :source AND status = 'needs_confirmation'"""
+        ),
+        {"user_id": lease.user_id, "source": lease.data_source_id},
+    )
+
+
+def start(
+    connection: Connection,
+    lease: Lease,
+    *,
+    job_id: SyncJobId,
+    job_type: JobType,
+    progress: Mapping[str, Any],
+    dagster_run_id: str | None,
+    idempotency_key: str | None = None,
+) -> None:
+    """Begin a job, new or pending. Raises NotFoundError when the id belongs to a job that has ended."""
+    started = connection.execute(
+        _START,
+        {
+            "id": job_id,
+            "user_id": lease.user_id,
+            "data_source_id": lease.data_source_id,
+            "job_type": job_type.value,
+            "fence": lease.fence,
+            "progress": dict(progress),
+            "dagster_run_id": dagster_run_id,
+            "key": idempotency_key,
+        },
+    ).scalar_one_or_none()
+    if started is None:
+        raise NotFoundError(f"sync job {job_id} is not pending any more: start a new sync")
+
+
+def advance(
+    connection: Connection, lease: Lease, *, job_id: SyncJobId, counts: Counts, pages: int, progress: Mapping[str, Any]
+) -> bool:
+    """Add a page's counts and move the resume point, in the page's transaction; return whether a cancel was requested."""
+    processed = counts.created + counts.updated + counts.unchanged + counts.skipped + counts.deleted + counts.failed
+    values = {name: getattr(counts, name) for name in Counts.__slots__}
+    cancel = connection.execute(
+        _ADVANCE,
+        {
+            **values,
+            "processed": processed,
+            "pages": pages,
+            "progress": dict(progress),
+            "user_id": lease.user_id,
+            "id": job_id,
+            "fence": lease.fence,
+        },
+    ).scalar_one()
+    return bool(cancel)
+
+
+def end(
+    connection: Connection,
+    *,
+    user_id: UserId,
+    job_id: SyncJobId,
+    status: JobStatus,
+    message: str = "",
+    wait_s: float | None = None,
+) -> None:
+    """Close a running job. A job that has already ended, or was taken over, is left as it is."""
+    connection.execute(
+        _END, {"user_id": user_id, "id": job_id, "status": status.value, "message": message[:2000], "wait_s": wait_s}
+    )
+
+
+def heartbeat(connection: Connection, *, user_id: UserId, job_id: SyncJobId) -> None:
+    connection.execute(
+        text("UPDATE app.sync_jobs SET heartbeat_at = now() WHERE user_id = :user_id AND id = :id AND status = 'running'"),
+        {"user_id": user_id, "id": job_id},
+    )
+
+
+def request_cancel(connection: Connection, *, user_id: UserId, job_id: UUID) -> None:
+    """Ask a running job to stop at its next page boundary."""
+    connection.execute(
+        text("UPDATE app.sync_jobs SET cancel_requested = true WHERE user_id = :user_id AND id = :id"),
+        {"user_id": user_id, "id": job_id},
+    )
+
+
+def recent(
+    connection: Connection, *, user_id: UserId, data_source_id: UUID | None = None, limit: int = 20, offset: int = 0
+) -> Sequence[Row[Any]]:
+    """Return rows of sync_job_summary, newest first."""
+    return connection.execute(
+        text(
+            """
+            SELECT * FROM app.sync_job_summary
+             WHERE user_id = :user_id AND (CAST(:source AS uuid) IS NULL OR data_source_id = :source)
+             ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :offset"""
+        ),
+        {"user_id": user_id, "source": data_source_id, "limit": limit, "offset": offset},
+    ).all()
+
+
+def get(connection: Connection, *, user_id: UserId, job_id: UUID) -> Row[Any]:
+    """Return one row of sync_job_summary. Raises NotFoundError."""
+    row = connection.execute(
+        text("SELECT * FROM app.sync_job_summary WHERE user_id = :user_id AND id = :id"),
+        {"user_id": user_id, "id": job_id},
+    ).one_or_none()
+    if row is None:
+        raise NotFoundError(f"no sync job {job_id}: `workstation jobs list` shows yours")
+    return row

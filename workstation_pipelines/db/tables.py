@@ -1,0 +1,249 @@
+"""The tables of the schema `app` as SQLAlchemy sees them; a test holds them against the migrations, column by column."""
+
+from __future__ import annotations
+
+from pgvector.sqlalchemy import HALFVEC
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    literal_column,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TSVECTOR
+from sqlalchemy.schema import SchemaItem
+
+metadata = MetaData(schema="app")
+
+
+def _id(name: str, *, nullable: bool = False) -> Column[object]:
+    return Column(name, Uuid, nullable=nullable)
+
+
+def _text(*names: str, nullable: bool = False) -> list[Column[object]]:
+    return [Column(name, Text, nullable=nullable) for name in names]
+
+
+def _int(*names: str) -> list[Column[object]]:
+    return [Column(name, Integer, nullable=False) for name in names]
+
+
+def _bigint(*names: str) -> list[Column[object]]:
+    return [Column(name, BigInteger, nullable=False) for name in names]
+
+
+def _bool(*names: str) -> list[Column[object]]:
+    return [Column(name, Boolean, nullable=False) for name in names]
+
+
+def _moment(*names: str, nullable: bool = True) -> list[Column[object]]:
+    return [Column(name, DateTime(timezone=True), nullable=nullable) for name in names]
+
+
+def _json(name: str, *, nullable: bool = False) -> Column[object]:
+    return Column(name, JSONB, nullable=nullable)
+
+
+def _owner_key(table: str) -> UniqueConstraint:
+    return UniqueConstraint("user_id", "id", name=f"{table}_owner_key")
+
+
+def _belongs_to(name: str, column: str, parent: str, on_delete: str | None = None) -> ForeignKeyConstraint:
+    parent_columns = [f"app.{parent}.user_id", f"app.{parent}.id"]
+    return ForeignKeyConstraint(["user_id", column], parent_columns, name=name, ondelete=on_delete)
+
+
+def _table(name: str, *items: SchemaItem | list[Column[object]]) -> Table:
+    flat = [part for item in items for part in (item if isinstance(item, list) else [item])]
+    return Table(name, metadata, *_text("user_id"), *flat, *_moment("created_at", "updated_at", nullable=False))
+
+
+def _entity(name: str, *items: SchemaItem | list[Column[object]]) -> Table:
+    return _table(name, Column("id", Uuid, primary_key=True), *items, _owner_key(name))
+
+
+index_configs = _entity(
+    "index_configs",
+    _text("embedder", "model"),
+    _int("dimensions", "chunk_tokens", "overlap_tokens"),
+    UniqueConstraint(
+        "user_id",
+        "embedder",
+        "model",
+        "dimensions",
+        "chunk_tokens",
+        "overlap_tokens",
+        name="index_configs_same_key",
+    ),
+)
+
+projects = _entity(
+    "projects",
+    _text("name", "description"),
+    _int("document_count"),
+    UniqueConstraint("user_id", "name", name="projects_name_key"),
+)
+
+tags = _entity(
+    "tags", _text("name"), _int("document_count"), UniqueConstraint("user_id", "name", name="tags_name_key")
+)
+
+data_sources = _entity(
+    "data_sources",
+    _text("name", "source_type", "connection_status", "status_message", "sync_frequency"),
+    _text("external_account", "last_sync_status", "last_probe_token", nullable=True),
+    _json("auth_data", nullable=True),
+    _json("config"),
+    _json("cursor", nullable=True),
+    _bigint("fence", "total_items_synced"),
+    _id("project_id", nullable=True),
+    _bool("is_active"),
+    _moment("last_sync_at", "last_probe_at"),
+    UniqueConstraint("user_id", "name", name="data_sources_name_key"),
+    _belongs_to("data_sources_project_fk", "project_id", "projects", "SET NULL (project_id)"),
+)
+
+documents = _entity(
+    "documents",
+    _id("data_source_id", nullable=True),
+    _id("index_config_id", nullable=True),
+    _id("project_id", nullable=True),
+    _int("live_generation", "chunk_count"),
+    _bigint("size_bytes"),
+    _moment("source_created_at", "source_modified_at", "deleted_at"),
+    _text("content_hash", "mime_type", "title", "text"),
+    _text("language", "external_url", nullable=True),
+    Column("title_tsv", TSVECTOR, nullable=False),
+    _json("headings"),
+    _belongs_to("documents_index_config_fk", "index_config_id", "index_configs"),
+    _belongs_to("documents_project_fk", "project_id", "projects", "SET NULL (project_id)"),
+    _belongs_to("documents_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
+    Index("documents_project", "user_id", "project_id", postgresql_where=text("project_id IS NOT NULL")),
+    Index("documents_data_source", "user_id", "data_source_id"),
+)
+
+chunks = _table(
+    "chunks",
+    _id("document_id"),
+    _id("index_config_id"),
+    _int("generation", "ordinal", "start_offset", "end_offset", "token_count"),
+    _bool("is_ann_indexed"),
+    Column("text_hash", LargeBinary, nullable=False),
+    _text("heading_path", "text"),
+    Column("embedding", HALFVEC, nullable=True),
+    Column("tsv", TSVECTOR, nullable=False),
+    PrimaryKeyConstraint("document_id", "generation", "ordinal", name="chunks_pkey"),
+    _belongs_to("chunks_document_fk", "document_id", "documents", "CASCADE"),
+    Index("chunks_text_hash", "user_id", "index_config_id", "text_hash"),
+    Index(
+        "chunks_ann_384",
+        literal_column("((embedding)::halfvec(384))").label("embedding_384"),
+        postgresql_using="hnsw",
+        postgresql_ops={"embedding_384": "halfvec_cosine_ops"},
+        postgresql_where=text("is_ann_indexed AND vector_dims(embedding) = 384"),
+    ),
+)
+
+document_tags = _table(
+    "document_tags",
+    _id("document_id"),
+    _id("tag_id"),
+    PrimaryKeyConstraint("document_id", "tag_id", name="document_tags_pkey"),
+    _belongs_to("document_tags_document_fk", "document_id", "documents", "CASCADE"),
+    _belongs_to("document_tags_tag_fk", "tag_id", "tags", "CASCADE"),
+    Index("document_tags_tag", "user_id", "tag_id"),
+)
+
+sync_jobs = _entity(
+    "sync_jobs",
+    _id("data_source_id"),
+    _text("job_type", "status", "error_message"),
+    _bigint(
+        *(f"items_{outcome}" for outcome in ("found", "processed", "created", "updated", "unchanged")),
+        *(f"items_{outcome}" for outcome in ("skipped", "deleted", "failed", "fetched")),
+        *("bytes_processed", "provider_calls", "chunks_embedded", "chunks_reused", "embedding_tokens", "pages"),
+    ),
+    Column("fence", BigInteger),
+    Column("cost", Numeric(14, 6), nullable=False),
+    _json("progress_data"),
+    _bool("cancel_requested"),
+    _text("dagster_run_id", "idempotency_key", nullable=True),
+    _moment("not_before", "heartbeat_at", "started_at", "completed_at"),
+    UniqueConstraint("user_id", "idempotency_key", name="sync_jobs_idempotency_key"),
+    _belongs_to("sync_jobs_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
+    Index("sync_jobs_data_source", "user_id", "data_source_id", text("created_at DESC")),
+    Index(
+        "sync_jobs_one_running",
+        "user_id",
+        "data_source_id",
+        unique=True,
+        postgresql_where=text("status = 'running'"),
+    ),
+)
+
+sync_items = _table(
+    "sync_items",
+    _id("data_source_id"),
+    _id("local_document_id", nullable=True),
+    _id("last_sync_job_id", nullable=True),
+    _id("last_seen_sweep", nullable=True),
+    _bigint("size_bytes"),
+    _moment("external_modified_at"),
+    _text("external_id", "external_path", "external_hash", "item_type", "mime_type", "title", "sync_status", "reason"),
+    _text("external_url", "parent_external_id", nullable=True),
+    PrimaryKeyConstraint("data_source_id", "external_id", name="sync_items_pkey"),
+    _belongs_to("sync_items_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
+    _belongs_to("sync_items_document_fk", "local_document_id", "documents", "SET NULL (local_document_id)"),
+    Index("sync_items_document", "user_id", "local_document_id"),
+    Index(
+        "sync_items_parent",
+        "user_id",
+        "data_source_id",
+        "parent_external_id",
+        postgresql_where=text("parent_external_id IS NOT NULL"),
+    ),
+)
+
+sync_failures = _entity(
+    "sync_failures",
+    _id("data_source_id"),
+    _id("sync_job_id", nullable=True),
+    _text("external_id", "external_path", "stage", "error_class", "reason", "message"),
+    _int("attempts"),
+    _moment("next_try_at", "resolved_at"),
+    _belongs_to("sync_failures_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
+    _belongs_to("sync_failures_job_fk", "sync_job_id", "sync_jobs", "SET NULL (sync_job_id)"),
+    Index("sync_failures_job", "user_id", "sync_job_id"),
+    Index(
+        "sync_failures_open",
+        "user_id",
+        "data_source_id",
+        "external_id",
+        unique=True,
+        postgresql_where=text("resolved_at IS NULL"),
+    ),
+)
+
+scheduled_syncs = _entity(
+    "scheduled_syncs",
+    _id("data_source_id"),
+    _text("schedule_type", "timezone"),
+    _json("schedule_config"),
+    _moment("next_run_at", "last_run_at"),
+    _bool("is_active"),
+    _belongs_to("scheduled_syncs_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
+    Index("scheduled_syncs_data_source", "user_id", "data_source_id"),
+    Index("scheduled_syncs_due", "next_run_at", postgresql_where=text("is_active")),
+)

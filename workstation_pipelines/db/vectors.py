@@ -1,0 +1,233 @@
+"""Index configs and pgvector: which embeddings exist, which are missing, and where a text was embedded before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from workstation_pipelines.db.engine import raw
+from workstation_pipelines.db.staging import stage
+from workstation_pipelines.model import DocumentId, Heading, IndexConfig, IndexConfigId, NewId, UserId
+
+
+@dataclass(frozen=True, slots=True)
+class StaleDocument:
+    """A live document whose chunks or vectors do not fit its text under the wanted index config; `problem` says how."""
+
+    id: DocumentId
+    title: str
+    generation: int
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredText:
+    """What re-indexing a document needs, without asking its source."""
+
+    id: DocumentId
+    title: str
+    language: str | None
+    text: str
+    headings: Sequence[Heading]
+    generation: int
+
+
+def index_config(
+    connection: Connection,
+    *,
+    user_id: UserId,
+    embedder: str,
+    model: str,
+    dimensions: int,
+    chunk_tokens: int,
+    overlap_tokens: int,
+    new_id: NewId,
+) -> IndexConfig:
+    """Return the user's config of exactly these values, created if it is new. Idempotent, also under concurrency."""
+    values: dict[str, Any] = {
+        "user_id": user_id,
+        "embedder": embedder,
+        "model": model,
+        "dimensions": dimensions,
+        "chunk_tokens": chunk_tokens,
+        "overlap_tokens": overlap_tokens,
+    }
+    find = text(
+        """
+        SELECT id FROM app.index_configs
+         WHERE user_id = :user_id AND embedder = :embedder AND model = :model AND dimensions = :dimensions
+           AND chunk_tokens = :chunk_tokens AND overlap_tokens = :overlap_tokens"""
+    )
+    found = connection.execute(find, values).scalar_one_or_none()
+    if found is None:
+        connection.execute(
+            text(
+                """
+                INSERT INTO app.index_configs (id, user_id, embedder, model, dimensions, chunk_tokens, overlap_tokens)
+                VALUES (:id, :user_id, :embedder, :model, :dimensions, :chunk_tokens, :overlap_tokens)
+                ON CONFLICT ON CONSTRAINT index_configs_same_key DO NOTHING"""
+            ),
+            {**values, "id": new_id()},
+        )
+        found = connection.execute(find, values).scalar_one()
+    return IndexConfig(IndexConfigId(found), embedder, model, dimensions, chunk_tokens, overlap_tokens)
+
+
+def embedded_before(
+    connection: Connection, *, user_id: UserId, index_config_id: IndexConfigId, text_hashes: Iterable[bytes]
+) -> dict[bytes, bytes]:
+    """Return text hash -> halfvec value for those texts that this user has embedded under this config."""
+    hashes = list(text_hashes)
+    if not hashes:
+        return {}
+    with raw(connection).cursor(binary=True) as cursor:
+        cursor.execute(
+            """
+            SELECT DISTINCT ON (text_hash) text_hash, halfvec_send(embedding) FROM app.chunks
+             WHERE user_id = %s AND index_config_id = %s AND text_hash = ANY(%s) AND embedding IS NOT NULL""",
+            [user_id, index_config_id, hashes],
+        )
+        return {bytes(text_hash): bytes(embedding) for text_hash, embedding in cursor}
+
+
+def stale(
+    connection: Connection, *, user_id: UserId, index_config_id: IndexConfigId, data_source_id: UUID | None, limit: int
+) -> list[StaleDocument]:
+    """Return live documents that need chunks or vectors, in order of id."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT d.id, d.title, d.live_generation,
+                   CASE WHEN d.index_config_id IS DISTINCT FROM :config THEN 'older index config'
+                        WHEN c.chunks <> d.chunk_count OR c.chunks <> c.last + 1 THEN 'chunks missing'
+                        WHEN c.vectors <> c.chunks THEN 'vectors missing'
+                        ELSE 'chunks of another generation' END AS problem
+              FROM app.documents d
+              CROSS JOIN LATERAL (
+                   SELECT count(*) FILTER (WHERE c.generation = d.live_generation) AS chunks,
+                          coalesce(max(c.ordinal) FILTER (WHERE c.generation = d.live_generation), -1) AS last,
+                          count(c.embedding) FILTER (WHERE c.generation = d.live_generation) AS vectors,
+                          count(*) FILTER (WHERE c.generation <> d.live_generation) AS stray
+                     FROM app.chunks c WHERE c.user_id = d.user_id AND c.document_id = d.id) c
+             WHERE d.user_id = :user_id AND d.deleted_at IS NULL
+               AND (CAST(:source AS uuid) IS NULL OR d.data_source_id = :source)
+               AND (d.index_config_id IS DISTINCT FROM :config OR c.chunks <> d.chunk_count OR c.chunks <> c.last + 1
+                    OR c.vectors <> c.chunks OR c.stray > 0)
+             ORDER BY d.id LIMIT :limit"""
+        ),
+        {"user_id": user_id, "config": index_config_id, "source": data_source_id, "limit": limit},
+    )
+    return [StaleDocument(DocumentId(row.id), row.title, row.live_generation, row.problem) for row in rows]
+
+
+def stored_texts(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> list[StoredText]:
+    """Return the texts of live documents and lock them until the transaction ends, in order of id."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT id, title, language, text, headings, live_generation FROM app.documents
+             WHERE user_id = :user_id AND id = ANY(:ids) AND deleted_at IS NULL ORDER BY id FOR UPDATE"""
+        ),
+        {"user_id": user_id, "ids": list(document_ids)},
+    )
+    return [
+        StoredText(
+            DocumentId(row.id),
+            row.title,
+            row.language,
+            row.text,
+            [Heading(offset, level, words) for offset, level, words in row.headings],
+            row.live_generation,
+        )
+        for row in rows
+    ]
+
+
+def missing(
+    connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]
+) -> list[tuple[DocumentId, int, int, bytes, str, int]]:
+    """Return (document, generation, ordinal, text hash, text, tokens) of live chunks without an embedding."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT c.document_id, c.generation, c.ordinal, c.text_hash, c.text, c.token_count
+              FROM app.chunks c JOIN app.documents d ON d.user_id = c.user_id AND d.id = c.document_id
+             WHERE c.user_id = :user_id AND c.document_id = ANY(:ids) AND c.generation = d.live_generation
+               AND c.embedding IS NULL
+             ORDER BY c.document_id, c.ordinal"""
+        ),
+        {"user_id": user_id, "ids": list(document_ids)},
+    )
+    return [(DocumentId(row[0]), row[1], row[2], bytes(row[3]), row[4], row[5]) for row in rows]
+
+
+def fill(connection: Connection, *, user_id: UserId, vectors: Sequence[tuple[DocumentId, int, int, bytes]]) -> None:
+    """Store embeddings: (document, generation, ordinal, halfvec value). Chunks that are gone meanwhile are passed over."""
+    columns = {"document_id": "uuid", "generation": "int4", "ordinal": "int4", "embedding": "halfvec"}
+    stage(connection, "stage_vectors", columns, vectors)
+    connection.execute(
+        text(
+            """
+            UPDATE app.chunks c SET embedding = s.embedding FROM stage_vectors s
+             WHERE c.user_id = :user_id AND c.document_id = s.document_id AND c.generation = s.generation
+               AND c.ordinal = s.ordinal"""
+        ),
+        {"user_id": user_id},
+    )
+
+
+def remove_strays(connection: Connection, *, user_id: UserId) -> int:
+    """Delete chunks of deleted documents and of generations that are not live; return how many there were."""
+    return connection.execute(
+        text(
+            """
+            DELETE FROM app.chunks c USING app.documents d
+             WHERE c.user_id = :user_id AND d.user_id = :user_id AND d.id = c.document_id
+               AND (d.deleted_at IS NOT NULL OR c.generation <> d.live_generation)"""
+        ),
+        {"user_id": user_id},
+    ).rowcount
+
+
+def census(connection: Connection, *, user_id: UserId, data_source_id: UUID | None) -> dict[str, int]:
+    """Count live documents, the chunks they should have, the chunks and vectors there are, and chunks that nothing shows."""
+    row = connection.execute(
+        text(
+            """
+            SELECT (SELECT count(*) FROM app.documents d WHERE d.user_id = :user_id AND d.deleted_at IS NULL
+                       AND (CAST(:source AS uuid) IS NULL OR d.data_source_id = :source)) AS documents,
+                   (SELECT coalesce(sum(d.chunk_count), 0)::bigint FROM app.documents d
+                     WHERE d.user_id = :user_id AND d.deleted_at IS NULL
+                       AND (CAST(:source AS uuid) IS NULL OR d.data_source_id = :source)) AS chunks_expected,
+                   count(*) FILTER (WHERE is_live) AS chunks,
+                   count(embedding) FILTER (WHERE is_live) AS vectors,
+                   count(*) FILTER (WHERE NOT is_live) AS strays
+              FROM (SELECT c.embedding, d.deleted_at IS NULL AND c.generation = d.live_generation AS is_live
+                      FROM app.chunks c JOIN app.documents d ON d.user_id = c.user_id AND d.id = c.document_id
+                     WHERE c.user_id = :user_id
+                       AND (CAST(:source AS uuid) IS NULL OR d.data_source_id = :source)) seen"""
+        ),
+        {"user_id": user_id, "source": data_source_id},
+    ).one()
+    return dict(row._mapping)
+
+
+def sample(connection: Connection, *, user_id: UserId, data_source_id: UUID | None, at_most: int) -> list[Any]:
+    """Return some live documents, evenly spread, as (id, title, content_hash, text); for comparing hashes with texts."""
+    return list(
+        connection.execute(
+            text(
+                """
+                SELECT id, title, content_hash, text FROM (
+                    SELECT d.*, row_number() OVER (ORDER BY d.id) AS n, count(*) OVER () AS total FROM app.documents d
+                     WHERE d.user_id = :user_id AND d.deleted_at IS NULL
+                       AND (CAST(:source AS uuid) IS NULL OR d.data_source_id = :source)) numbered
+                 WHERE n % greatest(1, total / :at_most) = 0 LIMIT :at_most"""
+            ),
+            {"user_id": user_id, "source": data_source_id, "at_most": at_most},
+        )
+    )

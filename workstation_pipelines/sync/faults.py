@@ -1,0 +1,47 @@
+"""Named places where a crash test may kill the process, compiled in and off unless WORKSTATION_FAULT names one."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+
+from workstation_pipelines.errors import InvalidRequestError
+
+POINTS = (
+    "lease_taken",
+    "job_started",
+    "page_listed",
+    "item_fetched",
+    "page_prepared",
+    "page_lease_proven",
+    "page_documents_written",
+    "page_items_written",
+    "page_before_commit",
+    "page_committed",
+    "deletes_before_commit",
+    "deletes_committed",
+    "end_before_commit",
+    "end_committed",
+)
+
+
+class Faults:
+    """Kills this process with SIGKILL when point `name` is passed for the nth time; `stop` pauses it with SIGSTOP instead."""
+
+    def __init__(self, setting: str | None = None) -> None:
+        """`setting` is `name`, `name:nth` or `name:nth:stop`. Raises InvalidRequestError for anything else."""
+        name, _, rest = (setting or "").partition(":")
+        nth, _, action = rest.partition(":")
+        if name and (name not in POINTS or not (nth or "1").isdigit() or action not in ("", "stop")):
+            raise InvalidRequestError(f"unknown fault {setting!r}: WORKSTATION_FAULT is name[:nth], one of {', '.join(POINTS)}")
+        self._name = name
+        self._nth = int(nth or 1)
+        self._signal = signal.SIGSTOP if action else signal.SIGKILL
+        self._passed: Counter[str] = Counter()
+
+    def reach(self, name: str) -> None:
+        if name == self._name:
+            self._passed[name] += 1
+            if self._passed[name] == self._nth:
+                os.kill(os.getpid(), self._signal)
