@@ -134,11 +134,17 @@ def test_pid_file_that_names_another_program_is_not_taken_for_a_server(home: Pat
     embedded.ensure_running(home)
     killed = _kill_postmaster(home)
     folder = home / "postgres"
-    for lock in (folder / "data" / "postmaster.pid", folder / ".s.PGSQL.5432.lock"):
-        if lock.exists():
-            lock.write_text(lock.read_text().replace(str(killed), str(os.getpid()), 1))
-    assert embedded.status(home).state == embedded.ServerState.STOPPED
-    assert _ask(embedded.ensure_running(home)) == "wp_app workstation"
+    # PostgreSQL itself ignores pids of other accounts and of its ancestors, so neither would do here.
+    stranger = subprocess.Popen(["/bin/sleep", "600"], user=(folder / "data").stat().st_uid)
+    try:
+        for lock in (folder / "data" / "postmaster.pid", folder / ".s.PGSQL.5432.lock"):
+            lock.write_text(lock.read_text().replace(str(killed), str(stranger.pid), 1))
+        assert embedded.status(home).state == embedded.ServerState.STOPPED
+        assert _ask(embedded.ensure_running(home)) == "wp_app workstation"
+        assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
 
 
 @pytest.mark.crash
