@@ -11,6 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
@@ -96,16 +97,33 @@ def template_database(postgres: DatabaseUrls) -> str:
 @pytest.fixture
 def database_urls(postgres: DatabaseUrls, template_database: str) -> Iterator[DatabaseUrls]:
     """A fresh copy of the migrated database, dropped after the test whatever is still connected."""
+    with _fresh_database(postgres, template_database) as name:
+        yield DatabaseUrls(_with_database(postgres.admin_url, name), _with_database(postgres.app_url, name))
+
+
+@pytest.fixture
+def dagster_url(postgres: DatabaseUrls) -> Iterator[str]:
+    """A fresh empty database for Dagster's storage; it cannot share one with the application."""
+    from workstation_pipelines import settings
+
+    with _fresh_database(postgres, "template1") as name:
+        yield settings.with_driver(_with_database(postgres.admin_url, name), settings.DAGSTER_DRIVER)
+
+
+@contextmanager
+def _fresh_database(postgres: DatabaseUrls, template: str) -> Iterator[str]:
     from psycopg import sql
 
     name = f"ws_test_{uuid4().hex}"
     with _connect(postgres.admin_url) as connection:
         connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template_database))
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
         )
-    yield DatabaseUrls(_with_database(postgres.admin_url, name), _with_database(postgres.app_url, name))
-    with _connect(postgres.admin_url) as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+    try:
+        yield name
+    finally:
+        with _connect(postgres.admin_url) as connection:
+            connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 def _embedded_urls(home: Path) -> DatabaseUrls:

@@ -101,7 +101,7 @@ class Settings(BaseSettings):
             return cls()
         except ValidationError as error:
             problems = "; ".join(
-                f"{_variable(problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}"
+                f"{_variable(problem['loc'])}{problem['msg'].removeprefix('Value error, ')}"
                 for problem in error.errors()
             )
             raise InvalidRequestError(f"Settings cannot be used: {problems}.") from None
@@ -125,6 +125,22 @@ class Settings(BaseSettings):
     def _overlap_is_smaller(self) -> Self:
         if self.chunk_overlap_tokens >= self.chunk_tokens:
             raise ValueError("WORKSTATION_CHUNK_OVERLAP_TOKENS must be less than WORKSTATION_CHUNK_TOKENS")
+        return self
+
+    @model_validator(mode="after")
+    def _dagster_has_its_own_database(self) -> Self:
+        if self.database_url and self.dagster_postgres_url:
+            ours, dagsters = urlsplit(self.database_url), urlsplit(self.dagster_postgres_url)
+            if (ours.hostname, ours.port, ours.path, ours.query) == (
+                dagsters.hostname,
+                dagsters.port,
+                dagsters.path,
+                dagsters.query,
+            ):
+                raise ValueError(
+                    "DAGSTER_POSTGRES_URL must name another database than DATABASE_URL: "
+                    "each keeps its schema's version in a table of the same name"
+                )
         return self
 
     @property
@@ -172,4 +188,4 @@ def libpq_url(url: str) -> str:
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
-    return str(location[0]) if location else "environment"
+    return f"{location[0]}: " if location else ""

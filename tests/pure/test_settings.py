@@ -1,0 +1,140 @@
+"""Settings are read once from the environment, normalised, and never show a secret."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from workstation_pipelines import settings
+from workstation_pipelines.errors import InvalidRequestError
+from workstation_pipelines.settings import Settings
+
+
+def test_everything_has_a_default_that_needs_no_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    loaded = Settings.load()
+    assert loaded.uses_embedded_database
+    assert loaded.home == Path("/home/ada/.workstation")
+    assert loaded.dagster_home == Path("/home/ada/.workstation/dagster")
+    assert loaded.user == "dev"
+    assert loaded.embedder == settings.EmbedderName.MINILM
+    assert loaded.chunk_tokens == 254
+    assert loaded.migration_url is None
+    assert loaded.pinecone_api_key is None
+    assert loaded.fault is None
+
+
+def test_every_setting_is_documented_and_named_after_a_variable() -> None:
+    source = Path(settings.__file__).read_text()
+    for name, field in Settings.model_fields.items():
+        assert field.alias == field.alias.upper() if field.alias else False, name
+        assert f'alias="{field.alias}"' in source
+        after = source.partition(f'alias="{field.alias}"')[2].partition("\n")[2]
+        assert after.lstrip().startswith('"""'), f"{name} has no docstring"
+
+
+@pytest.mark.parametrize("scheme", ["postgres", "postgresql", "postgresql+psycopg", "postgresql+psycopg2"])
+def test_any_spelling_of_a_postgres_url_gets_the_driver_of_its_side(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    for variable in ("DATABASE_URL", "DATABASE_ADMIN_URL"):
+        monkeypatch.setenv(variable, f"{scheme}://ada:p%40ss@db:5433/main?sslmode=require")
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", f"{scheme}://ada:p%40ss@db:5433/dagster?sslmode=require")
+    loaded = Settings.load()
+    assert loaded.database_url == "postgresql+psycopg://ada:p%40ss@db:5433/main?sslmode=require"
+    assert loaded.database_admin_url == loaded.database_url
+    assert loaded.dagster_postgres_url == "postgresql+psycopg2://ada:p%40ss@db:5433/dagster?sslmode=require"
+    assert settings.libpq_url(loaded.database_url) == "postgresql://ada:p%40ss@db:5433/main?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://ada:hush@db/main", "ada:hush@db", "postgres://ada:hu/sh@db/main", "postgres://ada:hush @db/main"]
+)
+def test_unusable_database_url_is_refused_by_name_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(InvalidRequestError, match=r"DATABASE_URL: ") as refused:
+        Settings.load()
+    assert "hu" not in str(refused.value)
+    assert refused.value.__cause__ is None
+    assert refused.value.__suppress_context__
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("WORKSTATION_CHUNK_TOKENS", "many"),
+        ("WORKSTATION_EMBEDDER", "word2vec"),
+        ("WORKSTATION_FAULT", "commit_page"),
+        ("WORKSTATION_EMBEDDING_DIMENSIONS", "0"),
+        ("WORKSTATION_WEB_PORT", "99999"),
+    ],
+)
+def test_refusal_names_the_variable(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(InvalidRequestError, match=variable):
+        Settings.load()
+
+
+def test_overlap_must_be_smaller_than_the_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKSTATION_CHUNK_TOKENS", "64")
+    monkeypatch.setenv("WORKSTATION_CHUNK_OVERLAP_TOKENS", "64")
+    with pytest.raises(InvalidRequestError, match="WORKSTATION_CHUNK_OVERLAP_TOKENS must be less"):
+        Settings.load()
+
+
+def test_dagster_must_not_share_the_applications_database(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://app:hush@db/main")
+    monkeypatch.setenv("DAGSTER_POSTGRES_URL", "postgresql://dagster:hush@db/main")
+    with pytest.raises(InvalidRequestError, match=r"DAGSTER_POSTGRES_URL must name another database"):
+        Settings.load()
+
+
+def test_secrets_do_not_appear_when_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    secrets = {
+        "PINECONE_API_KEY": "hush1",
+        "WORKSTATION_TOKEN_KEYS": "hush2",
+        "WORKSTATION_EMBEDDING_KEY": "hush3",
+        "DATABASE_URL": "postgresql://a:hush4@db/x",
+        "DATABASE_ADMIN_URL": "postgresql://a:hush5@db/x",
+        "DAGSTER_POSTGRES_URL": "postgresql://a:hush6@db/y",
+    }
+    for variable, value in secrets.items():
+        monkeypatch.setenv(variable, value)
+    loaded = Settings.load()
+    assert "hush" not in repr(loaded) + str(loaded)
+    assert loaded.pinecone_api_key is not None
+    assert loaded.pinecone_api_key.get_secret_value() == "hush1"
+
+
+def test_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "")
+    assert Settings.load().uses_embedded_database
+
+
+def test_settings_cannot_be_changed() -> None:
+    loaded = Settings.load()
+    with pytest.raises(ValidationError, match="frozen"):
+        loaded.user = "eve"  # type: ignore[misc]  # refused by mypy as well
+
+
+def test_folder_roots_are_open_on_ones_own_machine_and_closed_on_a_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert Settings.load().folder_roots() is None
+    monkeypatch.setenv("DATABASE_URL", "postgresql://db/x")
+    assert Settings.load().folder_roots() == ()
+    monkeypatch.setenv("WORKSTATION_FOLDER_ROOTS", os.pathsep.join([str(tmp_path), "", "/srv/shared"]))
+    assert Settings.load().folder_roots() == (tmp_path.resolve(), Path("/srv/shared"))
+
+
+def test_importing_settings_loads_no_heavy_library() -> None:
+    code = "import sys, workstation_pipelines.settings; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"dagster", "sqlalchemy", "psycopg", "numpy", "onnxruntime", "httpx"} & set(loaded)
