@@ -89,8 +89,6 @@ class UnreadableContentError(SkipItemError):
 class ItemGoneError(SkipItemError):
     """Raised when an item was listed and is gone at fetch; the next listing tells what became of it."""
 
-    stored_as = "failed"
-
 
 class BusyError(WorkstationError):
     """Raised when another run is syncing the same data source."""

@@ -165,6 +165,31 @@ class KnownItem:
 
 
 @dataclass(frozen=True, slots=True)
+class StoredItem:
+    """An item as the database holds it, with what the engine needs of its document.
+
+    `retry_due` is true for a failed item whose next try has come. `is_document_deleted` marks a tombstone.
+    """
+
+    external_id: str
+    external_path: str
+    external_hash: str
+    sync_status: SyncStatus
+    reason: str
+    title: str
+    mime_type: str
+    external_url: str | None
+    parent_external_id: str | None
+    document_id: DocumentId | None
+    document_title: str | None
+    content_hash: str | None
+    live_generation: int
+    index_config_id: UUID | None
+    is_document_deleted: bool
+    retry_due: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """An item's bytes as fetched. `external_hash` describes exactly these bytes, which may be newer than the listing's."""
 

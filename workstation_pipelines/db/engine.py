@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 
 from workstation_pipelines.errors import InvalidRequestError, SourceUnavailableError, WorkstationError
 from workstation_pipelines.model import UserId
+from workstation_pipelines.settings import libpq_url
 
 APP_ROLE = "wp_app"
 SET_CONTEXT = text("SELECT app.set_current_user_id(:user_id, :tenant_id)")
@@ -93,12 +94,6 @@ class Database:
 def raw(connection: Connection) -> psycopg.Connection[Any]:
     """Return psycopg's own connection inside the same transaction, for COPY."""
     return cast("psycopg.Connection[Any]", connection.connection.driver_connection)
-
-
-def libpq_url(url: str) -> str:
-    """Return a SQLAlchemy URL as libpq reads it."""
-    scheme, separator, rest = url.partition("://")
-    return scheme.partition("+")[0] + separator + rest
 
 
 @contextmanager

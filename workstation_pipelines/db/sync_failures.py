@@ -72,6 +72,19 @@ def resolve(connection: Connection, lease: Lease, *, external_ids: Sequence[str]
         )
 
 
+def resolve_unlisted(connection: Connection, lease: Lease, *, job_id: SyncJobId) -> None:
+    """Close entries of things that could not be listed once and that this job's complete listing did not trip over."""
+    connection.execute(
+        text(
+            """
+            UPDATE app.sync_failures SET resolved_at = now(), next_try_at = NULL
+             WHERE user_id = :user_id AND data_source_id = :source AND resolved_at IS NULL AND stage = 'list'
+               AND sync_job_id IS DISTINCT FROM :job_id"""
+        ),
+        {"user_id": lease.user_id, "source": lease.data_source_id, "job_id": job_id},
+    )
+
+
 def make_due(connection: Connection, *, user_id: UserId, data_source_id: UUID) -> int:
     """Let every open failure of a source be tried again now; return how many."""
     return connection.execute(

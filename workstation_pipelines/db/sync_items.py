@@ -16,32 +16,13 @@ from workstation_pipelines.model import (
     DataSourceId,
     DocumentId,
     Item,
+    ItemType,
     KnownItem,
+    StoredItem,
     SyncJobId,
     SyncStatus,
     UserId,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ItemRow:
-    """A row of sync_items with what the engine needs of its document; `retry_due` when the ledger allows another try."""
-
-    external_id: str
-    external_path: str
-    external_hash: str
-    sync_status: SyncStatus
-    reason: str
-    title: str
-    mime_type: str
-    external_url: str | None
-    parent_external_id: str | None
-    document_id: DocumentId | None
-    content_hash: str | None
-    live_generation: int
-    index_config_id: UUID | None
-    is_document_deleted: bool
-    retry_due: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +46,7 @@ _RETRY_DUE = """
 _KNOWN = text(
     f"""
     SELECT i.external_id, i.external_path, i.external_hash, i.sync_status, i.reason, i.title, i.mime_type,
-           i.external_url, i.parent_external_id, i.local_document_id AS document_id, d.content_hash,
+           i.external_url, i.parent_external_id, i.local_document_id AS document_id, d.title AS document_title, d.content_hash,
            coalesce(d.live_generation, 0) AS live_generation, d.index_config_id,
            d.deleted_at IS NOT NULL AS is_document_deleted, {_RETRY_DUE} AS retry_due
       FROM app.sync_items i
@@ -96,7 +77,7 @@ _UPSERT = text(
                                 external_hash, item_type, mime_type, title, external_url, parent_external_id, sync_status,
                                 reason, local_document_id, size_bytes, external_modified_at)
     SELECT :user_id, :source, :job_id, :sweep, s.* FROM stage_items s
-    ON CONFLICT (data_source_id, external_id) DO UPDATE
+    ON CONFLICT ON CONSTRAINT sync_items_pkey DO UPDATE
        SET last_sync_job_id = excluded.last_sync_job_id, last_seen_sweep = excluded.last_seen_sweep,
            external_path = excluded.external_path, external_hash = excluded.external_hash, item_type = excluded.item_type,
            mime_type = excluded.mime_type, title = excluded.title, external_url = excluded.external_url,
@@ -108,7 +89,7 @@ _UPSERT = text(
 
 def known(
     connection: Connection, lease: Lease, *, external_ids: Sequence[str], children_of: Sequence[str] = ()
-) -> dict[str, ItemRow]:
+) -> dict[str, StoredItem]:
     """Return the rows of these items, and of everything found inside `children_of`, by external id."""
     rows = connection.execute(
         _KNOWN,
@@ -158,7 +139,7 @@ def due_for_retry(connection: Connection, lease: Lease, *, limit: int) -> list[I
             external_id=row.external_id,
             external_path=row.external_path,
             external_hash=row.external_hash,
-            item_type=row.item_type,
+            item_type=ItemType(row.item_type),
             title=row.title,
             mime_type=row.mime_type,
             size_bytes=row.size_bytes,
@@ -282,7 +263,7 @@ def find(connection: Connection, *, user_id: UserId, reference: str) -> Sequence
     ).all()
 
 
-def _from_row(row: Row[Any]) -> ItemRow:
-    return ItemRow(**{**row._mapping, "sync_status": SyncStatus(row.sync_status)})
+def _from_row(row: Row[Any]) -> StoredItem:
+    return StoredItem(**{**row._mapping, "sync_status": SyncStatus(row.sync_status)})
 
 

@@ -16,6 +16,9 @@ class Extractor(Protocol):
 
     def extract(self, content: Content) -> Extracted: ...
 
+    def is_inline(self, content: Content) -> bool:
+        """Return whether extract() is quick and safe in the calling thread, as for plain text."""
+
     def close(self) -> None: ...
 
 

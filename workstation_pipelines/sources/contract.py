@@ -36,8 +36,18 @@ class Source(Protocol):
     has_feed: ClassVar[bool]
     """True when the vendor offers a change feed. A source without one lists everything and proves deletes by absence."""
 
+    proves_absence: ClassVar[bool]
+    """True when a listing itself names what is gone (`absent` changes); else the engine compares sweeps."""
+
     page_size: ClassVar[int]
     """The most changes in one page; the engine commits page by page."""
+
+    fetch_threads: ClassVar[int]
+    """How many items may be fetched at once; 1 where a fetch is a local read, quicker than handing it over."""
+
+    @staticmethod
+    def same_content(old_hash: str, new_hash: str) -> bool:
+        """Return whether two external hashes promise equal bytes, so that nothing need be fetched."""
 
     def check(self) -> Account:
         """Reach the source with its credentials and name the account. Raises ReauthorizeError, SourceUnavailableError,

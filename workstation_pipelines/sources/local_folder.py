@@ -52,7 +52,9 @@ class LocalFolder:
 
     source_type: ClassVar[SourceType] = SourceType.LOCAL_FOLDER
     has_feed: ClassVar[bool] = False
+    proves_absence: ClassVar[bool] = True
     page_size: ClassVar[int] = 500
+    fetch_threads: ClassVar[int] = 1
 
     def __init__(
         self,

@@ -1,0 +1,105 @@
+"""What a page of changes means for what is stored: pure decisions, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from workstation_pipelines.model import Change, ChangeKind, Item, StoredItem, SyncStatus
+
+REMOVED_BY_USER = "removed_by_user"
+"""Reason of an item whose document its owner deleted here: it stays away, whatever happens at the source."""
+
+DELETE_BRAKE_ITEMS = 20
+DELETE_BRAKE_SHARE = 0.10
+
+
+class Action(StrEnum):
+    """FETCH reads the content; DESCRIBE stores new metadata of unchanged content; REFRESH stores only a newer hash."""
+
+    FETCH = "fetch"
+    DESCRIBE = "describe"
+    REFRESH = "refresh"
+    KEEP = "keep"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One decision. `item` is present unless the action is DELETE; `stored` is what was known before, if anything."""
+
+    action: Action
+    external_id: str
+    item: Item | None
+    stored: StoredItem | None
+
+
+def collapse(changes: Iterable[Change]) -> dict[str, Change]:
+    """Keep the last change of each item, in the order of these last ones: feeds repeat items, the last state counts."""
+    latest: dict[str, Change] = {}
+    for change in changes:
+        latest.pop(change.external_id, None)
+        latest[change.external_id] = change
+    return latest
+
+
+def decide(
+    changes: Mapping[str, Change], stored: Mapping[str, StoredItem], same_content: Callable[[str, str], bool]
+) -> list[Step]:
+    """Return one step a change. A deletion of what is not stored, or is a tombstone already, needs none."""
+    steps = []
+    for external_id, change in changes.items():
+        known = stored.get(external_id)
+        if change.kind is not ChangeKind.UPSERT or change.item is None:
+            if known is not None and known.sync_status is not SyncStatus.DELETED:
+                steps.append(Step(Action.DELETE, external_id, None, known))
+        else:
+            steps.append(Step(_action(change.item, known, same_content), external_id, change.item, known))
+    return steps
+
+
+def _action(item: Item, known: StoredItem | None, same_content: Callable[[str, str], bool]) -> Action:
+    if known is None or known.sync_status is SyncStatus.DELETED:
+        return Action.FETCH
+    if known.reason == REMOVED_BY_USER:
+        return Action.KEEP
+    if known.sync_status is SyncStatus.SYNCED and (known.document_id is None or known.is_document_deleted):
+        return Action.FETCH
+    if not same_content(known.external_hash, item.external_hash):
+        return Action.FETCH
+    if known.sync_status is SyncStatus.FAILED and known.retry_due:
+        return Action.FETCH
+    described = (known.external_path, known.title, known.external_url)
+    if described != (item.external_path, item.title, item.external_url):
+        return Action.DESCRIBE
+    return Action.KEEP if known.external_hash == item.external_hash else Action.REFRESH
+
+
+def windows(steps: Sequence[Step], *, most_items: int, most_bytes: int) -> Iterator[list[Step]]:
+    """Cut a page into batches that fit in memory: at most so many steps, and so many bytes to fetch unless one item has more."""
+    window: list[Step] = []
+    size_bytes = 0
+    for step in steps:
+        weight = max(step.item.size_bytes, 0) if step.item is not None and step.action is Action.FETCH else 0
+        if window and (len(window) >= most_items or size_bytes + weight > most_bytes):
+            yield window
+            window, size_bytes = [], 0
+        window.append(step)
+        size_bytes += weight
+    if window:
+        yield window
+
+
+def is_mass_delete(absent: int, live: int) -> bool:
+    """Return whether so many absent items look like an accident at the source rather than someone tidying up."""
+    return absent > max(DELETE_BRAKE_ITEMS, live * DELETE_BRAKE_SHARE)
+
+
+def document_title(item: Item, stored: StoredItem | None, extracted: str | None) -> str:
+    """Return the title to show: the text's own, else the item's name. A rename does not replace a title found in the text."""
+    if extracted:
+        return extracted
+    if stored is not None and stored.document_title and stored.document_title != stored.title:
+        return stored.document_title
+    return item.title

@@ -1,0 +1,84 @@
+"""Texts to chunks with vectors. A chunk text is embedded once under an index config, however often and wherever it occurs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from workstation_pipelines.db.documents import ChunkWrite
+from workstation_pipelines.db.wire import halfvecs
+from workstation_pipelines.index.contract import Embedder, Splitter
+from workstation_pipelines.model import Chunk, Heading, IndexConfig
+from workstation_pipelines.text.lexemes import lexer_for
+
+Lookup = Callable[[Iterable[bytes]], Mapping[bytes, bytes]]
+"""Text hashes -> those embedded before, with their halfvec values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A chunk before it has a vector."""
+
+    chunk: Chunk
+    text_hash: bytes
+    lexemes: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Vectorized:
+    """The vectors of a batch by text hash, and what they cost."""
+
+    vectors: Mapping[bytes, bytes]
+    fresh: Mapping[bytes, bytes]
+    embedded: int
+    reused: int
+    tokens: int
+
+    def chunks(self, cuts: Sequence[Cut]) -> list[ChunkWrite]:
+        return [ChunkWrite(cut.chunk, cut.text_hash, cut.lexemes, self.vectors[cut.text_hash]) for cut in cuts]
+
+
+class Vectorizer:
+    """Cuts and embeds under one index config; holds no database connection."""
+
+    def __init__(self, splitter: Splitter, embedder: Embedder, config: IndexConfig) -> None:
+        self.config = config
+        self._splitter = splitter
+        self._embedder = embedder
+
+    def cut(self, text: str, headings: Sequence[Heading], language: str | None) -> list[Cut]:
+        lexer = lexer_for(language)
+        return [
+            Cut(chunk, text_hash(chunk.text), lexer.counted(chunk.heading_path, chunk.text))
+            for chunk in self._splitter.split(text, headings)
+        ]
+
+    def vectorize(self, cuts: Iterable[Cut], embedded_before: Lookup) -> Vectorized:
+        """Return a vector for every cut, asking the embedder only for texts that `embedded_before` does not know."""
+        wanted: dict[bytes, Chunk] = {}
+        total = 0
+        for cut in cuts:
+            total += 1
+            wanted.setdefault(cut.text_hash, cut.chunk)
+        known = embedded_before(wanted)
+        new = {key: chunk for key, chunk in wanted.items() if key not in known}
+        fresh = self.embed({key: chunk.text for key, chunk in new.items()})
+        tokens = sum(chunk.token_count for chunk in new.values())
+        return Vectorized({**known, **fresh}, fresh, len(fresh), total - len(fresh), tokens)
+
+    def embed(self, texts: Mapping[bytes, str]) -> dict[bytes, bytes]:
+        """Return hash -> halfvec value for texts by hash."""
+        if not texts:
+            return {}
+        return dict(zip(texts, halfvecs(self._embedder.embed(list(texts.values()))), strict=True))
+
+
+def text_hash(text: str) -> bytes:
+    """Return 16 bytes that stand for a chunk's text."""
+    return blake2b(text.encode(), digest_size=16).digest()
+
+
+def content_hash(text: str) -> str:
+    """Return the hash that decides whether a document's text has changed."""
+    return "b2:" + blake2b(text.encode(), digest_size=16).hexdigest()
