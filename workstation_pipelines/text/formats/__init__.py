@@ -1,0 +1,1 @@
+"""One module a family of formats; each offers `read(content, limits) -> Extracted` and runs where `table` says."""
