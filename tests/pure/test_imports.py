@@ -48,6 +48,7 @@ def test_package_keeps_every_contract() -> None:
         ("db/illegal.py", "import workstation_pipelines.sync", "Packages import downwards only"),
         ("db/illegal.py", "import workstation_pipelines.index", "Packages import downwards only"),
         ("sources/illegal.py", "import workstation_pipelines.db", "Packages import downwards only"),
+        ("text/illegal.py", "import workstation_pipelines.index", "Packages import downwards only"),
         ("sync/illegal.py", "import workstation_pipelines.defs", "Packages import downwards only"),
         ("workflows/illegal.py", "import workstation_pipelines.api", "Packages import downwards only"),
         ("unlisted.py", "", "Packages import downwards only"),
