@@ -14,22 +14,31 @@ depends_on = None
 
 ROLES = """
 DO $$ BEGIN
-    -- wp_owner owns everything and only migrates; wp_app is what the service and the run workers log in as;
-    -- wp_counter owns the few functions that must see more than one user's rows, and nobody logs in as it.
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'wp_owner') THEN
-        CREATE ROLE wp_owner NOLOGIN NOBYPASSRLS; END IF;
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'wp_app') THEN
-        CREATE ROLE wp_app LOGIN NOBYPASSRLS NOINHERIT; END IF;
-    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'wp_counter') THEN
-        CREATE ROLE wp_counter NOLOGIN BYPASSRLS; END IF;
-    IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
-        EXECUTE format('GRANT wp_owner, wp_app, wp_counter TO %I', current_user); END IF;
-    EXECUTE format('GRANT CREATE ON DATABASE %I TO wp_owner', current_database());
+    FOR attempt IN 1..20 LOOP
+        BEGIN
+            -- wp_owner owns everything and only migrates; wp_app is what the service and the run workers log in as;
+            -- wp_counter owns the few functions that must see more than one user's rows, and nobody logs in as it.
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'wp_owner') THEN
+                CREATE ROLE wp_owner NOLOGIN NOBYPASSRLS; END IF;
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'wp_app') THEN
+                CREATE ROLE wp_app LOGIN NOBYPASSRLS NOINHERIT; END IF;
+            IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'wp_counter') THEN
+                CREATE ROLE wp_counter NOLOGIN BYPASSRLS; END IF;
+            IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+                EXECUTE format('GRANT wp_owner, wp_app, wp_counter TO %I', current_user); END IF;
+            EXECUTE format('GRANT CREATE ON DATABASE %I TO wp_owner', current_database());
+            ALTER ROLE wp_app SET row_security = on;
+            ALTER ROLE wp_app SET search_path = app, public;
+            ALTER ROLE wp_app SET idle_in_transaction_session_timeout = '10min';
+            ALTER ROLE wp_app SET lock_timeout = '30s';
+            EXIT;
+        -- Roles belong to the server, advisory locks to a database: another database's upgrade may be at the same roles.
+        -- Each of these errors comes after waiting for that transaction to end, so the next attempt sees its work.
+        EXCEPTION WHEN duplicate_object OR unique_violation OR internal_error THEN
+            IF attempt = 20 THEN RAISE; END IF;
+        END;
+    END LOOP;
 END $$;
-ALTER ROLE wp_app SET row_security = on;
-ALTER ROLE wp_app SET search_path = app, public;
-ALTER ROLE wp_app SET idle_in_transaction_session_timeout = '10min';
-ALTER ROLE wp_app SET lock_timeout = '30s';
 """
 
 SCHEMAS = """
@@ -133,7 +142,7 @@ CREATE TABLE app.chunks (
     text text NOT NULL,
     embedding halfvec,
     tsv tsvector NOT NULL,
-    CONSTRAINT chunks_pkey PRIMARY KEY (document_id, generation, ordinal),
+    CONSTRAINT chunks_pkey PRIMARY KEY (user_id, document_id, generation, ordinal),
     CONSTRAINT chunks_document_fk FOREIGN KEY (user_id, document_id)
         REFERENCES app.documents (user_id, id) ON DELETE CASCADE,
     CONSTRAINT chunks_offsets_check CHECK (0 <= start_offset AND start_offset < end_offset)

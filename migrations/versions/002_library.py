@@ -47,7 +47,7 @@ CREATE TABLE app.document_tags (
     tag_id uuid NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
-    CONSTRAINT document_tags_pkey PRIMARY KEY (document_id, tag_id),
+    CONSTRAINT document_tags_pkey PRIMARY KEY (user_id, document_id, tag_id),
     CONSTRAINT document_tags_document_fk FOREIGN KEY (user_id, document_id)
         REFERENCES app.documents (user_id, id) ON DELETE CASCADE,
     CONSTRAINT document_tags_tag_fk FOREIGN KEY (user_id, tag_id)
@@ -99,21 +99,27 @@ CREATE TRIGGER count_updated AFTER UPDATE ON app.documents REFERENCING OLD TABLE
 CREATE TRIGGER count_deleted AFTER DELETE ON app.documents REFERENCING OLD TABLE AS old_rows
     FOR EACH STATEMENT EXECUTE FUNCTION app.count_documents();
 
+-- The documents are locked while their tags are counted: a tombstone that has not committed yet would be missed here, and
+-- would itself miss this tag.
 CREATE FUNCTION app.count_tags() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         UPDATE app.tags t SET document_count = t.document_count + d.n
-          FROM (SELECT r.user_id, r.tag_id, count(*) AS n FROM new_rows r
-                  JOIN app.documents doc ON doc.user_id = r.user_id AND doc.id = r.document_id
-                 WHERE doc.deleted_at IS NULL GROUP BY 1, 2) d
+          FROM (SELECT user_id, tag_id, count(*) AS n FROM (
+                    SELECT r.user_id, r.tag_id FROM new_rows r
+                      JOIN app.documents doc ON doc.user_id = r.user_id AND doc.id = r.document_id
+                     WHERE doc.deleted_at IS NULL FOR SHARE OF doc) live
+                 GROUP BY 1, 2) d
          WHERE t.user_id = d.user_id AND t.id = d.tag_id;
     ELSE
         -- The tags of a document that is being removed were taken off before it went (untag_live), so whatever finds
         -- no document here belonged to a tombstone, which had stopped counting when it became one.
         UPDATE app.tags t SET document_count = t.document_count - d.n
-          FROM (SELECT r.user_id, r.tag_id, count(*) AS n FROM old_rows r
-                  JOIN app.documents doc ON doc.user_id = r.user_id AND doc.id = r.document_id
-                 WHERE doc.deleted_at IS NULL GROUP BY 1, 2) d
+          FROM (SELECT user_id, tag_id, count(*) AS n FROM (
+                    SELECT r.user_id, r.tag_id FROM old_rows r
+                      JOIN app.documents doc ON doc.user_id = r.user_id AND doc.id = r.document_id
+                     WHERE doc.deleted_at IS NULL FOR SHARE OF doc) live
+                 GROUP BY 1, 2) d
          WHERE t.user_id = d.user_id AND t.id = d.tag_id;
     END IF;
     RETURN NULL;
@@ -140,4 +146,6 @@ def upgrade() -> None:
     op.execute(COUNTS)
     for table in ("projects", "tags", "document_tags"):
         op.execute(protect(table))
+    # A tag is put on or taken off; a link that changed its ends would escape the counts.
+    op.execute("REVOKE UPDATE ON app.document_tags FROM wp_app")
     op.execute("RESET ROLE")

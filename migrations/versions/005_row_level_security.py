@@ -49,9 +49,11 @@ UNION ALL SELECT 'no policy for reading or writing', table_name FROM owned WHERE
 UNION ALL SELECT 'policy for PUBLIC', polname || ' on ' || relname FROM policies WHERE 0 = ANY (polroles)
 UNION ALL SELECT 'write policy without WITH CHECK', polname || ' on ' || relname FROM policies
  WHERE polcmd IN ('*', 'a', 'w') AND polwithcheck IS NULL
-UNION ALL SELECT 'policy does not compare the owner', polname || ' on ' || relname FROM policies
- WHERE coalesce(pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
-       !~ '(user_id|tenant_id) = \\( SELECT\\s+CASE\\s+WHEN app.has_user_context\\(\\) THEN current_setting'
+UNION ALL SELECT DISTINCT 'policy does not compare the owner', polname || ' on ' || relname
+  FROM policies, LATERAL (VALUES (polqual), (polwithcheck)) side (expression)
+ WHERE expression IS NOT NULL AND pg_get_expr(expression, polrelid) !~ (
+       '^\\((user_id|tenant_id) = \\( SELECT\\s+CASE\\s+WHEN app\\.has_user_context\\(\\) THEN'
+       ' current_setting\\(''app\\.\\1''::text, true\\)\\s+ELSE NULL::text\\s+END AS "?case"?\\)\\)$')
 UNION ALL SELECT 'view without security_invoker', c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
  WHERE n.nspname = 'app' AND c.relkind = 'v' AND NOT coalesce(c.reloptions::text, '') ~* 'security_invoker=(true|on|1|yes)'
 UNION ALL SELECT 'materialized view', c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -70,7 +72,8 @@ UNION ALL SELECT 'foreign key or unique key without the owner column', con.conna
                       AND t.attname IN ('user_id', 'tenant_id'))
 UNION ALL SELECT 'foreign key or unique key without the owner column', i.indexrelid::regclass::text
   FROM pg_index i JOIN owned o ON o.oid = i.indrelid
- WHERE i.indisunique AND NOT i.indisprimary
+ -- A surrogate id gives nothing away: nobody can guess it. A natural key of several columns does.
+ WHERE i.indisunique AND NOT (i.indisprimary AND i.indnkeyatts = 1)
    AND NOT EXISTS (SELECT FROM pg_constraint con WHERE con.conindid = i.indexrelid)
    AND NOT EXISTS (SELECT FROM pg_attribute t WHERE t.attrelid = i.indrelid AND t.attnum = ANY (i.indkey::int2[])
                       AND t.attname IN ('user_id', 'tenant_id'))

@@ -119,7 +119,7 @@ CREATE TABLE app.sync_items (
     parent_external_id text,
     sync_status text NOT NULL CHECK (sync_status IN ('synced', 'skipped', 'failed', 'deleted')),
     reason text NOT NULL DEFAULT '',
-    CONSTRAINT sync_items_pkey PRIMARY KEY (data_source_id, external_id),
+    CONSTRAINT sync_items_pkey PRIMARY KEY (user_id, data_source_id, external_id),
     CONSTRAINT sync_items_data_source_fk FOREIGN KEY (user_id, data_source_id)
         REFERENCES app.data_sources (user_id, id) ON DELETE CASCADE,
     CONSTRAINT sync_items_document_fk FOREIGN KEY (user_id, local_document_id)
