@@ -47,6 +47,7 @@ REVOKE ALL ON SCHEMA public FROM PUBLIC;
 GRANT USAGE ON SCHEMA public TO wp_owner, wp_app, wp_counter;
 CREATE SCHEMA app AUTHORIZATION wp_owner;
 GRANT USAGE ON SCHEMA app TO wp_app, wp_counter;
+GRANT SELECT ON public.alembic_version TO wp_app;
 SET ROLE wp_owner;
 ALTER DEFAULT PRIVILEGES FOR ROLE wp_owner REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC;
 """
@@ -151,6 +152,8 @@ CREATE TABLE app.chunks (
 CREATE INDEX chunks_text_hash ON app.chunks (user_id, index_config_id, text_hash);
 -- A chunk is about 3 KB. Kept in line, a load neither compresses nor writes a second table.
 ALTER TABLE app.chunks SET (toast_tuple_target = 8160);
+-- The slow half of storing a long text is compressing it; disk is cheaper.
+ALTER TABLE app.documents ALTER COLUMN text SET STORAGE EXTERNAL;
 """
 
 # An approximate index over what `index optimise` has promoted. A load never inserts into it: with 20,000 live rows that

@@ -181,8 +181,11 @@ def prove_lease(connection: Connection, lease: Lease) -> None:
 
 
 def promote(connection: Connection, lease: Lease, *, cursor: Cursor | None, status: str, items_synced: int) -> None:
-    """Record a finished sync: the cursor moves only here, in the transaction that ends a fully worked listing or feed."""
-    connection.execute(
+    """Record a finished sync: the cursor moves only here, in the transaction that ends a fully worked listing or feed.
+
+    A cursor of None leaves the one that is stored. Raises FencedError when a newer run holds the data source.
+    """
+    promoted = connection.execute(
         _json(
             """
             UPDATE app.data_sources
@@ -200,6 +203,8 @@ def promote(connection: Connection, lease: Lease, *, cursor: Cursor | None, stat
             "items": items_synced,
         },
     )
+    if promoted.rowcount != 1:
+        raise FencedError(f"data source {lease.data_source_id} was taken over by a newer run (ours is {lease.fence})")
 
 
 def ids_of_type(database: Database, source_type: SourceType) -> list[DataSourceId]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -9,13 +10,14 @@ from uuid import UUID
 
 import psycopg
 from sqlalchemy import Connection, Engine, Row, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import OperationalError
 
 from workstation_pipelines.errors import InvalidRequestError, SourceUnavailableError, WorkstationError
 from workstation_pipelines.model import UserId
 from workstation_pipelines.settings import libpq_url
 
 APP_ROLE = "wp_app"
+USER_ID = re.compile(r"[A-Za-z0-9_.:|@-]{1,200}")  # as app.set_current_user_id() has it
 SET_CONTEXT = text("SELECT app.set_current_user_id(:user_id, :tenant_id)")
 
 
@@ -50,6 +52,8 @@ class Database:
         """
         if not user_id:
             raise InvalidRequestError("no user: every statement runs for somebody, so pass --user or set WORKSTATION_USER")
+        if not USER_ID.fullmatch(user_id):
+            raise InvalidRequestError("invalid user id: use 1 to 200 of the characters A-Z a-z 0-9 _ . : | @ -")
         with translated_errors(), self._engine.begin() as connection:
             connection.execute(SET_CONTEXT, {"user_id": user_id, "tenant_id": tenant_id})
             yield connection
@@ -98,7 +102,7 @@ def raw(connection: Connection) -> psycopg.Connection[Any]:
 
 @contextmanager
 def translated_errors() -> Iterator[None]:
-    """Turn a lost or refused connection into SourceUnavailableError and a malformed user id into InvalidRequestError."""
+    """Turn a lost or refused connection into SourceUnavailableError."""
     try:
         yield
     except WorkstationError:
@@ -108,12 +112,6 @@ def translated_errors() -> Iterator[None]:
             raise SourceUnavailableError(
                 "the database cannot be reached: check that it runs and that DATABASE_URL is right", wait_s=5.0
             ) from error
-        raise
-    except DBAPIError as error:
-        if isinstance(error.orig, psycopg.errors.InvalidParameterValue) and "invalid user id" in str(error.orig):
-            raise InvalidRequestError(
-                "invalid user id: use 1 to 200 of the characters A-Z a-z 0-9 _ . : | @ -"
-            ) from None
         raise
 
 

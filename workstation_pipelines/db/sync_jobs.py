@@ -32,7 +32,8 @@ _START = text(
     VALUES (:id, :user_id, :data_source_id, :job_type, 'running', :fence, :progress, :dagster_run_id, :key, now(), now())
     ON CONFLICT (id) DO UPDATE
        SET status = 'running', fence = excluded.fence, progress_data = excluded.progress_data,
-           dagster_run_id = excluded.dagster_run_id, started_at = now(), heartbeat_at = now()
+           dagster_run_id = excluded.dagster_run_id, started_at = now(), heartbeat_at = now(), completed_at = NULL,
+           not_before = NULL, error_message = ''
      WHERE sync_jobs.user_id = excluded.user_id AND sync_jobs.status IN ('pending', 'paused')
     RETURNING id"""
 ).bindparams(bindparam("progress", type_=JSONB))

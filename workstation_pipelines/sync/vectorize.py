@@ -50,7 +50,7 @@ class Vectorizer:
     def cut(self, text: str, headings: Sequence[Heading], language: str | None) -> list[Cut]:
         lexer = lexer_for(language)
         return [
-            Cut(chunk, text_hash(chunk.text), lexer.counted(chunk.heading_path, chunk.text))
+            Cut(chunk, text_hash(chunk.text), lexer.counted(chunk.text, chunk.heading_path))
             for chunk in self._splitter.split(text, headings)
         ]
 

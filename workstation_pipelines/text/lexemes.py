@@ -70,16 +70,17 @@ class Lexer:
 
     def lexemes(self, text: str) -> list[str]:
         """Return the lexemes of `text` in order, repetitions included."""
-        words = text.translate(_BRACKETS_AND_QUOTES).split()
-        if len(self._known) > VOCABULARY_LIMIT:
-            self._known.clear()
-        return list(chain.from_iterable(map(self._known.__getitem__, words)))
+        known = self._known
+        if len(known) > VOCABULARY_LIMIT:
+            known.clear()
+        return list(chain.from_iterable([known[word] for word in text.translate(_BRACKETS_AND_QUOTES).split()]))
 
     def counted(self, *texts: str) -> Counter[str]:
         """Return how often each lexeme occurs in all `texts` together."""
-        counts: Counter[str] = Counter()
-        for text in texts:
-            counts.update(self.lexemes(text))
+        counts = Counter(self.lexemes(texts[0]))
+        for text in texts[1:]:
+            if text:
+                counts.update(self.lexemes(text))
         return counts
 
 
