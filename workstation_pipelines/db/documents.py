@@ -160,6 +160,36 @@ def store(
         connection.execute(_DROP_OTHER_GENERATIONS, {"user_id": user_id, "ids": [write.id for write in changed]})
 
 
+def rechunk(
+    connection: Connection, *, user_id: UserId, writes: Sequence[DocumentWrite], packer: wire.TsvectorPacker
+) -> list[UUID]:
+    """Give documents new chunks for the text they have; return those done.
+
+    A write is made for generation n + 1; a document that has moved on from generation n since it was read is left alone.
+    """
+    columns = {"id": "uuid", "generation": "int4", "index_config_id": "uuid", "chunk_count": "int4"}
+    rows = ((write.id, write.generation, write.index_config_id, len(write.chunks or ())) for write in writes)
+    stage(connection, "stage_generations", columns, rows)
+    updated = connection.execute(
+        text(
+            """
+            UPDATE app.documents d
+               SET live_generation = s.generation, index_config_id = s.index_config_id, chunk_count = s.chunk_count
+              FROM stage_generations s
+             WHERE d.user_id = :user_id AND d.id = s.id AND d.live_generation = s.generation - 1 AND d.deleted_at IS NULL
+            RETURNING d.id"""
+        ),
+        {"user_id": user_id},
+    )
+    done = {row[0] for row in updated}
+    kept = [write for write in writes if write.id in done]
+    if any(write.chunks for write in kept):
+        stage_packed(connection, "stage_chunks", _CHUNK_COLUMNS, _packed_chunks(kept, packer))
+        connection.execute(_INSERT_CHUNKS, {"user_id": user_id})
+    connection.execute(_DROP_OTHER_GENERATIONS, {"user_id": user_id, "ids": list(done)})
+    return list(done)
+
+
 def tombstone(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> None:
     """Hide documents and remove their chunks at once; the text stays for an undo until it is purged."""
     if not document_ids:

@@ -125,12 +125,12 @@ def stale(
 
 
 def stored_texts(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> list[StoredText]:
-    """Return the texts of live documents and lock them until the transaction ends, in order of id."""
+    """Return the texts of live documents in order of id."""
     rows = connection.execute(
         text(
             """
             SELECT id, title, language, text, headings, live_generation FROM app.documents
-             WHERE user_id = :user_id AND id = ANY(:ids) AND deleted_at IS NULL ORDER BY id FOR UPDATE"""
+             WHERE user_id = :user_id AND id = ANY(:ids) AND deleted_at IS NULL ORDER BY id"""
         ),
         {"user_id": user_id, "ids": list(document_ids)},
     )
