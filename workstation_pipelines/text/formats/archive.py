@@ -7,7 +7,7 @@ import posixpath
 import zipfile
 from typing import Any
 
-from lxml import etree  # type: ignore[import-untyped]  # it ships no type information
+from lxml import etree
 
 from workstation_pipelines.errors import ItemTooLargeError, UnreadableContentError
 from workstation_pipelines.text.limits import ExtractionLimits

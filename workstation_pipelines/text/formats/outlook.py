@@ -9,7 +9,7 @@ import io
 import struct
 from datetime import UTC, datetime, timedelta
 
-import olefile  # type: ignore[import-untyped]  # it ships no type information
+import olefile
 
 from workstation_pipelines.model import Attachment, Content, Extracted
 from workstation_pipelines.text import mime
