@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg
 from sqlalchemy import Connection, Engine, Row, create_engine, event, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from workstation_pipelines.errors import InvalidRequestError, SourceUnavailableError, WorkstationError
 from workstation_pipelines.model import UserId
@@ -65,6 +65,23 @@ class Database:
         with self.transaction_with_rls(user_id) as connection:
             result = connection.execute(text(statement), parameters or {})
             return result.all() if result.returns_rows else []
+
+    def schema_revision(self) -> str | None:
+        """Return the revision the database is migrated to, None when it never was."""
+        try:
+            with self.across_users() as connection:
+                found: str | None = connection.execute(text("SELECT version_num FROM public.alembic_version")).scalar()
+                return found
+        except DBAPIError as error:
+            # No table, no right to see it, or no role wp_app yet: all before the first migration.
+            missing = (
+                psycopg.errors.UndefinedTable,
+                psycopg.errors.InsufficientPrivilege,
+                psycopg.errors.InvalidParameterValue,
+            )
+            if isinstance(error.orig, missing):
+                return None
+            raise
 
     def verify_rls(self) -> list[tuple[str, str]]:
         """Return what verify_rls() finds wrong as (problem, object); the service refuses to start on any row."""

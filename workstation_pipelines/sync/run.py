@@ -220,7 +220,7 @@ class _Run:
         is_listing = self._progress["mode"] == "listing"
         absent: dict[str, None] = {}
         job_type = JobType.FULL_SYNC if self._request.job_type is JobType.FULL_SYNC else JobType.DELTA
-        for page in self._source.pages(self._progress["cursor"], _Known(self._parts, self._data_source), job_type):
+        for page in self._source.pages(self._progress["cursor"], StoredKnown(self._parts.database, self._data_source), job_type):
             self._parts.faults.reach("page_listed")
             absent |= {change.external_id: None for change in page.changes if change.kind is ChangeKind.ABSENT}
             self._is_complete = self._is_complete or page.complete
@@ -273,8 +273,8 @@ class _Run:
                 absent += sync_items.unseen(connection, self._lease, sweep_id=UUID(sweep_id))
         if is_mass_delete(len(absent), self._live_before) and not self._request.confirm_deletes:
             self._awaiting = (
-                f"{len(absent)} of {self._live_before} items are gone from the source: nothing was deleted here. If that is"
-                " right, sync again and confirm the deletes; if not, look at the source first"
+                f"{len(absent)} of {self._live_before} items are gone from the source, so nothing was deleted here."
+                " If that is right, sync again and confirm the deletes; if not, look at the source first"
             )
             return
         for at in range(0, len(absent), BATCH_ITEMS):
@@ -320,7 +320,7 @@ class _Run:
             yield self._told(None)
 
     def _settle(self) -> bool:
-        """Wait for the batch in flight; return whether there was one. Raises CancelledError when someone asked to stop."""
+        """Wait for the batch in flight; return whether there was one. Raises CancelledError after a cancel request."""
         if self._in_flight is None:
             return False
         batch, future = self._in_flight
@@ -403,16 +403,16 @@ class _Run:
         return JobResult(self._job_id, status, self._counts, self._pages, message)
 
 
-class _Known:
-    """The engine's answer to a source that asks what is known."""
+class StoredKnown:
+    """The database's answer to a source that asks what is known."""
 
-    def __init__(self, parts: SyncParts, data_source: DataSource) -> None:
-        self._parts = parts
+    def __init__(self, database: Database, data_source: DataSource) -> None:
+        self._database = database
         self._data_source = data_source
 
     def items(self) -> Iterator[KnownItem]:
         return sync_items.stream(
-            self._parts.database, user_id=self._data_source.user_id, data_source_id=self._data_source.id
+            self._database, user_id=self._data_source.user_id, data_source_id=self._data_source.id
         )
 
 

@@ -1,0 +1,179 @@
+"""The index against the documents: find what does not fit, and mend it from what the database holds, without any source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from workstation_pipelines.db import documents, vectors
+from workstation_pipelines.db.documents import DocumentWrite
+from workstation_pipelines.db.engine import Database
+from workstation_pipelines.db.vectors import StaleDocument, StoredText
+from workstation_pipelines.db.wire import TsvectorPacker
+from workstation_pipelines.model import UserId
+from workstation_pipelines.sync.vectorize import Vectorizer, content_hash
+
+DOCUMENTS_A_BATCH = 100
+MOST_NAMED = 1000
+HASHES_CHECKED = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How a user's index agrees with the documents. `stale` names at most 1,000 documents, `wrong_hash` those of a sample."""
+
+    documents: int
+    chunks_expected: int
+    chunks: int
+    vectors: int
+    strays: int
+    stale: Sequence[StaleDocument]
+    wrong_hash: Sequence[tuple[UUID, str]]
+    hashes_checked: int
+
+    @property
+    def is_clean(self) -> bool:
+        return not (self.stale or self.strays or self.wrong_hash) and self.chunks_expected == self.chunks == self.vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Reworked:
+    """What one batch of reindexing did."""
+
+    documents: int = 0
+    chunks: int = 0
+    embedded: int = 0
+    reused: int = 0
+    tokens: int = 0
+
+    def plus(self, other: Reworked) -> Reworked:
+        return Reworked(
+            self.documents + other.documents,
+            self.chunks + other.chunks,
+            self.embedded + other.embedded,
+            self.reused + other.reused,
+            self.tokens + other.tokens,
+        )
+
+
+def check(database: Database, vectorizer: Vectorizer, *, user_id: UserId, data_source_id: UUID | None = None) -> Report:
+    """Compare rows, chunks and vectors in one snapshot, and the hashes of a sample of texts."""
+    with database.transaction_with_rls(user_id) as connection:
+        census = vectors.census(connection, user_id=user_id, data_source_id=data_source_id)
+        stale = vectors.stale(
+            connection,
+            user_id=user_id,
+            index_config_id=vectorizer.config.id,
+            data_source_id=data_source_id,
+            limit=MOST_NAMED,
+        )
+        sample = vectors.sample(connection, user_id=user_id, data_source_id=data_source_id, at_most=HASHES_CHECKED)
+    wrong = [(row.id, row.title) for row in sample if content_hash(row.text) != row.content_hash]
+    return Report(**census, stale=stale, wrong_hash=wrong, hashes_checked=len(sample))
+
+
+def remove_strays(database: Database, *, user_id: UserId) -> int:
+    """Delete chunks that no live generation shows; return how many there were."""
+    with database.transaction_with_rls(user_id) as connection:
+        return vectors.remove_strays(connection, user_id=user_id)
+
+
+def reindex(
+    database: Database, vectorizer: Vectorizer, *, user_id: UserId, data_source_id: UUID | None = None
+) -> Iterator[Reworked]:
+    """Bring stale documents to the wanted index config and fill in missing vectors; yields after each commit.
+
+    Nothing is fetched, and texts embedded before under this config are not embedded again. Safe beside a running sync:
+    a document that changes meanwhile keeps what the sync gave it. Idempotent; ends when nothing is stale.
+    """
+    packer = TsvectorPacker()
+    tried: set[UUID] = set()
+    while True:
+        with database.transaction_with_rls(user_id) as connection:
+            stale = vectors.stale(
+                connection,
+                user_id=user_id,
+                index_config_id=vectorizer.config.id,
+                data_source_id=data_source_id,
+                limit=DOCUMENTS_A_BATCH + len(tried),
+            )
+        # What is stale again after its turn was changed by someone else meanwhile, and is their concern.
+        batch = [document for document in stale if document.id not in tried][:DOCUMENTS_A_BATCH]
+        if not batch:
+            return
+        tried |= {document.id for document in batch}
+        lacking = [document.id for document in batch if document.problem == "vectors missing"]
+        others = [document.id for document in batch if document.problem != "vectors missing"]
+        done = Reworked()
+        if lacking:
+            done = done.plus(_fill_in(database, vectorizer, user_id=user_id, document_ids=lacking))
+        if others:
+            done = done.plus(_recut(database, vectorizer, user_id=user_id, document_ids=others, packer=packer))
+        yield done
+
+
+def _fill_in(database: Database, vectorizer: Vectorizer, *, user_id: UserId, document_ids: Sequence[UUID]) -> Reworked:
+    with database.transaction_with_rls(user_id) as connection:
+        missing = vectors.missing(connection, user_id=user_id, document_ids=document_ids)
+        wanted = {text_hash: (text, tokens) for _, _, _, text_hash, text, tokens in missing}
+        found = vectors.embedded_before(
+            connection, user_id=user_id, index_config_id=vectorizer.config.id, text_hashes=wanted
+        )
+    new = {key: text for key, (text, _) in wanted.items() if key not in found}
+    fresh = vectorizer.embed(new)
+    values = {**found, **fresh}
+    with database.transaction_with_rls(user_id) as connection:
+        vectors.fill(
+            connection,
+            user_id=user_id,
+            vectors=[(document, gen, ordinal, values[key]) for document, gen, ordinal, key, _, _ in missing],
+        )
+    tokens = sum(wanted[key][1] for key in new)
+    return Reworked(len(document_ids), len(missing), len(fresh), len(missing) - len(fresh), tokens)
+
+
+def _recut(
+    database: Database,
+    vectorizer: Vectorizer,
+    *,
+    user_id: UserId,
+    document_ids: Sequence[UUID],
+    packer: TsvectorPacker,
+) -> Reworked:
+    def embedded_before(hashes: Iterable[bytes]) -> Mapping[bytes, bytes]:
+        with database.transaction_with_rls(user_id) as connection:
+            return vectors.embedded_before(
+                connection, user_id=user_id, index_config_id=vectorizer.config.id, text_hashes=hashes
+            )
+
+    with database.transaction_with_rls(user_id) as connection:
+        texts = vectors.stored_texts(connection, user_id=user_id, document_ids=document_ids)
+    cuts = {stored.id: vectorizer.cut(stored.text, stored.headings, stored.language) for stored in texts}
+    done = vectorizer.vectorize((cut for each in cuts.values() for cut in each), embedded_before)
+    writes = [_next_generation(stored, vectorizer, done.chunks(cuts[stored.id])) for stored in texts]
+    with database.transaction_with_rls(user_id) as connection:
+        finished = documents.rechunk(connection, user_id=user_id, writes=writes, packer=packer)
+    chunks = sum(len(cuts[stored.id]) for stored in texts)
+    return Reworked(len(finished), chunks, done.embedded, done.reused, done.tokens)
+
+
+def _next_generation(
+    stored: StoredText, vectorizer: Vectorizer, chunks: Sequence[documents.ChunkWrite]
+) -> DocumentWrite:
+    return DocumentWrite(
+        id=stored.id,
+        is_new=False,
+        title=stored.title,
+        title_lexemes={},
+        mime_type="",
+        external_url=None,
+        size_bytes=0,
+        source_created_at=None,
+        source_modified_at=None,
+        generation=stored.generation + 1,
+        index_config_id=vectorizer.config.id,
+        chunks=chunks,
+    )
+
+

@@ -1,0 +1,68 @@
+"""What a sync would do, found out by listing alone: nothing is fetched and nothing is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workstation_pipelines.db import sync_items
+from workstation_pipelines.db.data_sources import DataSource, Lease
+from workstation_pipelines.db.engine import Database
+from workstation_pipelines.model import ChangeKind, JobType
+from workstation_pipelines.sources.contract import Source
+from workstation_pipelines.sync.delta import Action, collapse, decide, is_mass_delete
+from workstation_pipelines.sync.run import StoredKnown
+
+SHOWN_PATHS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Counts of items; `bytes_to_fetch` leaves out items of unknown size. `examples` are at most ten paths an action."""
+
+    adds: int
+    updates: int
+    renames: int
+    deletes: int
+    unchanged: int
+    unreadable: int
+    bytes_to_fetch: int
+    needs_confirmation: bool
+    examples: dict[str, list[str]]
+
+
+def plan_sync(database: Database, source: Source, data_source: DataSource, *, job_type: JobType) -> Plan:
+    """List the source and compare. Raises what listing raises, CursorExpiredError included."""
+    is_full = job_type is JobType.FULL_SYNC
+    cursor = data_source.cursor if source.has_feed and not is_full else None
+    lease = Lease(data_source.id, data_source.user_id, data_source.fence)  # for reading: nobody is kept out
+    counts = dict.fromkeys(("adds", "updates", "renames", "deletes", "unchanged", "unreadable", "bytes_to_fetch"), 0)
+    examples: dict[str, list[str]] = {}
+    absent = 0
+
+    def note(what: str, path: str) -> None:
+        counts[what] += 1
+        if len(examples.setdefault(what, [])) < SHOWN_PATHS:
+            examples[what].append(path)
+
+    with database.transaction_with_rls(data_source.user_id) as connection:
+        live = sync_items.count_live(connection, lease)
+    for page in source.pages(cursor, StoredKnown(database, data_source), job_type):
+        counts["unchanged"] += page.unchanged
+        for failure in page.failures:
+            note("unreadable", failure.external_path)
+        changes = collapse(page.changes)
+        absent += sum(change.kind is ChangeKind.ABSENT for change in changes.values())
+        with database.transaction_with_rls(data_source.user_id) as connection:
+            stored = sync_items.known(connection, lease, external_ids=list(changes))
+        for step in decide(changes, stored, source.same_content):
+            path = step.item.external_path if step.item else step.stored.external_path if step.stored else ""
+            if step.action is Action.FETCH:
+                note("updates" if step.stored and not step.stored.is_document_deleted else "adds", path)
+                counts["bytes_to_fetch"] += max(step.item.size_bytes, 0) if step.item else 0
+            elif step.action is Action.DESCRIBE:
+                note("renames", path)
+            elif step.action is Action.DELETE:
+                note("deletes", path)
+            else:
+                counts["unchanged"] += 1
+    return Plan(**counts, needs_confirmation=is_mass_delete(absent, live), examples=examples)

@@ -1,0 +1,160 @@
+"""Everything a program works with, put together from Settings: the one place where parts are chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from workstation_pipelines.db import data_sources, embedded, vectors
+from workstation_pipelines.db.data_sources import DataSource
+from workstation_pipelines.db.engine import Database
+from workstation_pipelines.errors import InvalidRequestError
+from workstation_pipelines.identity import Uuid7, utc_now
+from workstation_pipelines.index.contract import Embedder
+from workstation_pipelines.model import IndexConfig, JobResult, JobType, Progress, UserId
+from workstation_pipelines.settings import Settings
+from workstation_pipelines.sources import SourceContext, open_source
+from workstation_pipelines.sources.contract import Source
+from workstation_pipelines.sync.faults import Faults
+from workstation_pipelines.sync.plan import Plan, plan_sync
+from workstation_pipelines.sync.run import SyncParts, SyncRequest, run_sync
+from workstation_pipelines.sync.vectorize import Vectorizer
+
+if TYPE_CHECKING:
+    from workstation_pipelines.text.extract import SandboxedExtractor
+
+SCHEMA_REVISION = "006_etl_pipelines"
+"""The revision this code was written for; a test compares it with the newest migration."""
+
+
+class Workspace:
+    """The open system. Parts are made when first used: the embedder loads its model only for work that embeds."""
+
+    def __init__(self, settings: Settings, database: Database) -> None:
+        self.settings = settings
+        self.database = database
+        self.new_id = Uuid7()
+
+    @classmethod
+    def open(cls, settings: Settings) -> Self:
+        """Connect, and refuse to work on a database that is not migrated or not closed by row-level security.
+
+        The embedded database is started and migrated as needed; one of your own only by `workstation db upgrade`.
+        Raises InvalidRequestError, SourceUnavailableError.
+        """
+        urls = embedded.ensure_running(settings.home) if settings.uses_embedded_database else None
+        app_url = urls.app_url if urls else settings.database_url or ""
+        database = Database(app_url)
+        revision = database.schema_revision()
+        if revision != SCHEMA_REVISION and urls is not None:
+            from workstation_pipelines.db import migrate  # Alembic is needed once, not at every start
+
+            migrate.upgrade(urls.admin_url)
+            revision = database.schema_revision()
+        if revision != SCHEMA_REVISION:
+            raise InvalidRequestError(
+                f"the database is at schema revision {revision or 'none'} and this program needs {SCHEMA_REVISION}:"
+                " run `workstation db upgrade`"
+            )
+        problems = database.verify_rls()
+        if problems:
+            found = "; ".join(f"{problem}: {name}" for problem, name in problems)
+            raise InvalidRequestError(f"row-level security does not hold, so nothing is started: {found}")
+        return cls(settings, database)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if "extractor" in self.__dict__:
+            self.extractor.close()
+        self.database.close()
+
+    @cached_property
+    def extractor(self) -> SandboxedExtractor:
+        from workstation_pipelines.text.extract import SandboxedExtractor
+
+        return SandboxedExtractor()
+
+    @cached_property
+    def embedder(self) -> Embedder:
+        from workstation_pipelines.index.embed import open_embedder
+
+        settings = self.settings
+        return open_embedder(
+            settings.embedder.value,
+            model=settings.embedding_model,
+            base_url=settings.embedding_url,
+            api_key=settings.embedding_key.get_secret_value() if settings.embedding_key else None,
+            dimensions=settings.embedding_dimensions,
+        )
+
+    def index_config(self, user_id: UserId) -> IndexConfig:
+        """Return the index config that the settings ask for, written on first use."""
+        with self.database.transaction_with_rls(user_id) as connection:
+            return vectors.index_config(
+                connection,
+                user_id=user_id,
+                embedder=self.embedder.name,
+                model=self.embedder.model,
+                dimensions=self.embedder.dimensions,
+                chunk_tokens=self.settings.chunk_tokens,
+                overlap_tokens=self.settings.chunk_overlap_tokens,
+                new_id=self.new_id,
+            )
+
+    def vectorizer(self, user_id: UserId) -> Vectorizer:
+        from workstation_pipelines.index.minilm.tokens import TokenCounter
+        from workstation_pipelines.text.chunk import TokenSplitter
+
+        splitter = TokenSplitter(
+            TokenCounter(),
+            max_tokens=self.settings.chunk_tokens,
+            overlap_tokens=self.settings.chunk_overlap_tokens,
+        )
+        return Vectorizer(splitter, self.embedder, self.index_config(user_id))
+
+    def open_source(self, data_source: DataSource) -> Source:
+        """Raises InvalidRequestError for a config that cannot be used."""
+        from workstation_pipelines.text.extract import detect_mime_type
+
+        context = SourceContext(
+            clock=utc_now,
+            new_id=self.new_id,
+            detect=detect_mime_type,
+            folder_roots=self.settings.folder_roots(),
+        )
+        return open_source(data_source.source_type, data_source.config, context)
+
+    def named_source(self, user_id: UserId, name: str) -> DataSource:
+        """Raises NotFoundError."""
+        with self.database.transaction_with_rls(user_id) as connection:
+            return data_sources.named(connection, user_id=user_id, name=name)
+
+    def sync(self, data_source: DataSource, request: SyncRequest) -> Generator[Progress, None, JobResult]:
+        """Sync one data source; see run_sync. The command line and the Dagster assets both come through here."""
+        parts = SyncParts(
+            database=self.database,
+            source=self.open_source(data_source),
+            extractor=self.extractor,
+            vectorizer=self.vectorizer(data_source.user_id),
+            new_id=self.new_id,
+            faults=Faults(self.settings.fault),
+        )
+        return run_sync(parts, data_source, request)
+
+    def plan(self, data_source: DataSource, *, job_type: JobType) -> Plan:
+        """Say what sync() would do; see plan_sync."""
+        source = self.open_source(data_source)
+        try:
+            return plan_sync(self.database, source, data_source, job_type=job_type)
+        finally:
+            source.close()
+
