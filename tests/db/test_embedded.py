@@ -6,7 +6,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -28,11 +30,24 @@ print(embedded.ensure_running(Path(sys.argv[1])).app_url, embedded.status(Path(s
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def home() -> Iterator[Path]:
     """A home with a server; the tests share it, since each of them must leave a working one."""
-    folder = tmp_path_factory.mktemp("home")
-    yield folder
-    embedded.stop(folder)
+    with _temporary_home() as folder:
+        yield folder
+
+
+@pytest.fixture
+def new_home() -> Iterator[Path]:
+    with _temporary_home() as folder:
+        yield folder
+
+
+@contextmanager
+def _temporary_home() -> Iterator[Path]:
+    # Not tmp_path: every pytest run closes its parent folder again, also under the server of another run.
+    with tempfile.TemporaryDirectory(prefix="ws-home-") as folder:
+        yield Path(folder)
+        embedded.stop(Path(folder))
 
 
 def _ask(urls: embedded.EmbeddedUrls) -> str:
@@ -50,18 +65,15 @@ def _kill_postmaster(home: Path) -> int:
     return pid
 
 
-def test_processes_that_start_at_once_on_an_empty_home_share_one_server(tmp_path: Path) -> None:
+def test_processes_that_start_at_once_on_an_empty_home_share_one_server(new_home: Path) -> None:
     callers = [
-        subprocess.Popen([sys.executable, "-c", _CALL, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen([sys.executable, "-c", _CALL, str(new_home)], stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    try:
-        answers = {caller.communicate(timeout=60)[0] for caller in callers}
-        assert [caller.returncode for caller in callers] == [0, 0, 0]
-        assert len(answers) == 1
-        assert "wp_app@/workstation" in answers.pop()
-    finally:
-        assert embedded.stop(tmp_path)
+    answers = {caller.communicate(timeout=60)[0] for caller in callers}
+    assert [caller.returncode for caller in callers] == [0, 0, 0]
+    assert len(answers) == 1
+    assert "wp_app@/workstation" in answers.pop()
 
 
 def test_urls_work_with_every_driver_and_name_the_roles_they_promise(home: Path) -> None:
@@ -148,13 +160,12 @@ def test_pid_file_that_names_another_program_is_not_taken_for_a_server(home: Pat
 
 
 @pytest.mark.crash
-def test_half_made_cluster_is_made_again(tmp_path: Path) -> None:
-    unfinished = tmp_path / "postgres" / "data.unfinished"
+def test_half_made_cluster_is_made_again(new_home: Path) -> None:
+    unfinished = new_home / "postgres" / "data.unfinished"
     unfinished.mkdir(parents=True)
     (unfinished / "PG_VERSION").write_text("18\n")
-    (tmp_path / "postgres").chmod(0o700)
-    assert _ask(embedded.ensure_running(tmp_path)) == "wp_app workstation"
-    assert embedded.stop(tmp_path)
+    (new_home / "postgres").chmod(0o700)
+    assert _ask(embedded.ensure_running(new_home)) == "wp_app workstation"
 
 
 @pytest.mark.crash
@@ -164,8 +175,8 @@ def test_server_without_its_socket_is_restarted(home: Path) -> None:
     assert _ask(embedded.ensure_running(home)) == "wp_app workstation"
 
 
-def test_long_home_with_spaces_gets_a_short_private_socket_folder(tmp_path: Path) -> None:
-    home = tmp_path / ("a folder with a long name " * 6) / "home"
+def test_long_home_with_spaces_gets_a_short_private_socket_folder(new_home: Path) -> None:
+    home = new_home / ("a folder with a long name " * 6) / "home"
     urls = embedded.ensure_running(home)
     try:
         assert _ask(urls) == "wp_app workstation"

