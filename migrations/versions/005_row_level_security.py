@@ -67,13 +67,14 @@ UNION ALL SELECT 'SECURITY DEFINER function without a pinned search_path or open
         OR p.proacl IS NULL OR EXISTS (SELECT FROM aclexplode(p.proacl) a WHERE a.grantee = 0))
 UNION ALL SELECT 'foreign key or unique key without the owner column', con.conname
   FROM pg_constraint con JOIN pg_class c ON c.oid = con.conrelid JOIN owned o ON o.oid = con.conrelid
- WHERE (con.contype = 'u' OR (con.contype = 'f' AND con.confrelid IN (SELECT oid FROM owned)))
+ -- An id alone gives nothing away, since nobody can guess it. A primary key of several columns may be guessed.
+ WHERE (con.contype = 'u' OR (con.contype = 'p' AND cardinality(con.conkey) > 1)
+        OR (con.contype = 'f' AND con.confrelid IN (SELECT oid FROM owned)))
    AND NOT EXISTS (SELECT FROM pg_attribute t WHERE t.attrelid = con.conrelid AND t.attnum = ANY (con.conkey)
                       AND t.attname IN ('user_id', 'tenant_id'))
 UNION ALL SELECT 'foreign key or unique key without the owner column', i.indexrelid::regclass::text
   FROM pg_index i JOIN owned o ON o.oid = i.indrelid
- -- A surrogate id gives nothing away: nobody can guess it. A natural key of several columns does.
- WHERE i.indisunique AND NOT (i.indisprimary AND i.indnkeyatts = 1)
+ WHERE i.indisunique AND NOT i.indisprimary
    AND NOT EXISTS (SELECT FROM pg_constraint con WHERE con.conindid = i.indexrelid)
    AND NOT EXISTS (SELECT FROM pg_attribute t WHERE t.attrelid = i.indrelid AND t.attnum = ANY (i.indkey::int2[])
                       AND t.attname IN ('user_id', 'tenant_id'))

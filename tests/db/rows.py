@@ -1,0 +1,212 @@
+"""Rows to test with, stored by the same statements that the engine uses."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import numpy as np
+from sqlalchemy import Connection
+
+from workstation_pipelines.db import (
+    data_sources,
+    documents,
+    library,
+    sync_failures,
+    sync_items,
+    sync_jobs,
+    vectors,
+    wire,
+)
+from workstation_pipelines.db.data_sources import DataSource, Lease
+from workstation_pipelines.db.documents import ChunkWrite, DocumentWrite
+from workstation_pipelines.db.engine import Database
+from workstation_pipelines.db.sync_items import ItemWrite
+from workstation_pipelines.model import (
+    Chunk,
+    DataSourceId,
+    DocumentId,
+    IndexConfig,
+    IndexConfigId,
+    Item,
+    ItemFailure,
+    ItemType,
+    JobType,
+    SourceType,
+    SyncJobId,
+    SyncStatus,
+    UserId,
+)
+
+DIMENSIONS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Library:
+    """The ids of one row of each kind, all of one user."""
+
+    user_id: UserId
+    source: DataSource
+    lease: Lease
+    config: IndexConfig
+    job_id: SyncJobId
+    document_id: DocumentId
+    project_id: UUID
+    tag_id: UUID
+
+
+def add_source(connection: Connection, user_id: UserId, name: str = "notes") -> DataSource:
+    return data_sources.add(
+        connection,
+        user_id=user_id,
+        data_source_id=DataSourceId(uuid4()),
+        name=name,
+        source_type=SourceType.LOCAL_FOLDER,
+        config={"folder": "/notes"},
+    )
+
+
+def lease_of(source: DataSource) -> Lease:
+    """A lease as the next statements check it, without the lock behind it."""
+    return Lease(source.id, source.user_id, source.fence)
+
+
+def config_of(connection: Connection, user_id: UserId, model: str = "test") -> IndexConfig:
+    return vectors.index_config(
+        connection,
+        user_id=user_id,
+        embedder="hashing",
+        model=model,
+        dimensions=DIMENSIONS,
+        chunk_tokens=256,
+        overlap_tokens=32,
+        new_id=uuid4,
+    )
+
+
+def item(external_id: str, **changes: Any) -> Item:
+    described: dict[str, Any] = {
+        "external_id": external_id,
+        "external_path": f"folder/{external_id}",
+        "external_hash": f"md5:{external_id}",
+        "item_type": ItemType.FILE,
+        "title": external_id,
+        "mime_type": "text/plain",
+        **changes,
+    }
+    return Item(**described)
+
+
+def item_write(
+    external_id: str,
+    status: SyncStatus = SyncStatus.SYNCED,
+    document_id: DocumentId | None = None,
+    *,
+    reason: str = "",
+    **changes: Any,
+) -> ItemWrite:
+    described = item(external_id, **changes)
+    return ItemWrite(described, described.external_hash, described.mime_type, status, reason, document_id)
+
+
+def vector_of(text: str) -> bytes:
+    """A unit vector that depends on the text, as one halfvec value."""
+    seed = np.frombuffer(hashlib.blake2b(text.encode(), digest_size=4 * DIMENSIONS).digest(), dtype=np.uint32)
+    vector = (seed / 2**32 + 0.01).astype(np.float32)
+    return wire.halfvecs((vector / np.linalg.norm(vector)).reshape(1, DIMENSIONS))[0]
+
+
+def text_hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def document_write(
+    text: str,
+    *,
+    config_id: IndexConfigId,
+    document_id: DocumentId | None = None,
+    is_new: bool = True,
+    generation: int = 1,
+    title: str = "title",
+    chunk_size: int = 10,
+    with_vectors: bool = True,
+) -> DocumentWrite:
+    """A document whose chunks are its text in slices of `chunk_size` characters."""
+    starts = range(0, len(text), chunk_size)
+    pieces = [text[start : start + chunk_size] for start in starts]
+    chunks = [
+        ChunkWrite(
+            Chunk(ordinal, piece, start, start + len(piece), "", 3),
+            text_hash(piece),
+            {"lexeme": 1},
+            vector_of(piece) if with_vectors else None,
+        )
+        for ordinal, (start, piece) in enumerate(zip(starts, pieces, strict=True))
+    ]
+    return DocumentWrite(
+        id=document_id or DocumentId(uuid4()),
+        is_new=is_new,
+        title=title,
+        title_lexemes={"title": 1},
+        mime_type="text/plain",
+        external_url=None,
+        size_bytes=len(text),
+        source_created_at=None,
+        source_modified_at=None,
+        content_hash=hashlib.sha256(text.encode()).hexdigest(),
+        language="en",
+        text=text,
+        generation=generation,
+        index_config_id=config_id,
+        chunks=chunks,
+    )
+
+
+def store(
+    connection: Connection,
+    user_id: UserId,
+    writes: Sequence[DocumentWrite],
+    *,
+    data_source_id: UUID | None = None,
+    project_id: UUID | None = None,
+) -> None:
+    documents.store(
+        connection,
+        user_id=user_id,
+        data_source_id=data_source_id,
+        project_id=project_id,
+        writes=writes,
+        packer=wire.TsvectorPacker(),
+    )
+
+
+def failure(external_id: str, *, permanent: bool = False, message: str = "it timed out") -> ItemFailure:
+    return ItemFailure(external_id, f"folder/{external_id}", "fetch", "RetryableError", "timeout", message, permanent)
+
+
+def populate(database: Database, user_id: UserId) -> Library:
+    """Store at least one row in every table of the schema for this user."""
+    with database.transaction_with_rls(user_id) as connection:
+        source = add_source(connection, user_id)
+        lease = lease_of(source)
+        config = config_of(connection, user_id)
+        job_id = SyncJobId(uuid4())
+        sync_jobs.start(
+            connection, lease, job_id=job_id, job_type=JobType.FULL_SYNC, progress={"page": 1}, dagster_run_id=None
+        )
+        project = library.ensure_project(connection, user_id=user_id, name="project", new_id=uuid4)
+        tag = library.ensure_tag(connection, user_id=user_id, name="tag", new_id=uuid4)
+        write = document_write(f"{user_id}'s text", config_id=config.id, title=f"{user_id}'s title")
+        store(connection, user_id, [write], data_source_id=source.id, project_id=project)
+        library.tag(connection, user_id=user_id, document_id=write.id, tag_id=tag)
+        writes = [item_write("a.txt", document_id=write.id), item_write("b.txt", SyncStatus.FAILED, reason="timeout")]
+        sync_items.write(connection, lease, job_id=job_id, sweep_id=None, writes=writes)
+        sync_failures.record(connection, lease, job_id=job_id, failures=[failure("b.txt")], new_id=uuid4)
+        connection.exec_driver_sql(
+            "INSERT INTO app.scheduled_syncs (id, user_id, data_source_id, schedule_type) VALUES (%s, %s, %s, 'daily')",
+            (uuid4(), user_id, source.id),
+        )
+    return Library(user_id, source, lease, config, job_id, write.id, project, tag)
