@@ -1,6 +1,6 @@
 """What the example documents of make_examples say: the business of Norrvik Instruments, a company that does not exist."""
 
-# ruff: noqa: E501 - prose, easier to read and change unbroken
+
 from __future__ import annotations
 
 from datetime import date

@@ -21,6 +21,7 @@ _MARKS = (
 )
 _NEVER_TYPED = bytes(byte for byte in range(0x20) if byte not in b"\b\t\n\f\r\x1b") + b"\x7f"
 _SAMPLE_BYTES = 1 << 16
+_WESTERN_LANGUAGES = frozenset(("en", "de", "fr", "es", "it", "pt", "ca", "nl", "sv", "da", "nb", "fi"))
 _MOST_CONTROLS = 0.05
 _MOST_CONTROLS_OUTSIDE_UTF8 = 0.01
 
@@ -91,6 +92,10 @@ def _decode_legacy(body: bytes) -> str:
     # A UTF-8 file with a few broken bytes stays UTF-8.
     if broken * 4 < len(sample.encode()) - len(sample):
         return body.decode("utf-8", "replace")
+    # Guessing from statistics mistakes short western texts for Asian ones; their commonest words do not lie.
+    western = body[:_SAMPLE_BYTES].decode("cp1252", "replace")
+    if detect_language(western) in _WESTERN_LANGUAGES:
+        return body.decode("cp1252", "replace")
     import charset_normalizer
 
     best = charset_normalizer.from_bytes(body[:_SAMPLE_BYTES]).best()
