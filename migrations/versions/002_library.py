@@ -56,10 +56,12 @@ CREATE TABLE app.document_tags (
 CREATE INDEX document_tags_tag ON app.document_tags (user_id, tag_id);
 """
 
-# Statement-level triggers over transition tables: a batch of 500 documents updates each counter once. They run as the
-# invoker: composite foreign keys already guarantee that a document, its project and its tags have one owner.
+# Statement-level triggers over transition tables: a batch of 500 documents updates each counter once. Composite foreign
+# keys guarantee that a document, its project and its tags have one owner. Since PostgreSQL 18 the trigger of a row that a
+# cascade deletes runs as the owner of the tables, whom forced row-level security shows nothing: hence SECURITY DEFINER.
 COUNTS = """
-CREATE FUNCTION app.count_documents() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION app.count_documents() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     IF TG_OP = 'INSERT' THEN
         UPDATE app.projects p SET document_count = p.document_count + d.n
@@ -138,6 +140,12 @@ CREATE TRIGGER untag_live BEFORE DELETE ON app.documents
     FOR EACH ROW WHEN (OLD.deleted_at IS NULL) EXECUTE FUNCTION app.untag_live();
 """
 
+COUNTS_GRANTS = """
+GRANT SELECT (user_id, id, document_count), UPDATE (document_count) ON app.projects, app.tags TO wp_counter;
+GRANT SELECT (user_id, document_id, tag_id) ON app.document_tags TO wp_counter;
+ALTER FUNCTION app.count_documents() OWNER TO wp_counter;
+"""
+
 
 def upgrade() -> None:
     op.execute("SET ROLE wp_owner")
@@ -149,3 +157,7 @@ def upgrade() -> None:
     # A tag is put on or taken off; a link that changed its ends would escape the counts.
     op.execute("REVOKE UPDATE ON app.document_tags FROM wp_app")
     op.execute("RESET ROLE")
+    # Handing a function to another role needs CREATE on its schema for that role, or a superuser; grant it for a moment.
+    op.execute("GRANT CREATE ON SCHEMA app TO wp_counter")
+    op.execute(COUNTS_GRANTS)
+    op.execute("REVOKE CREATE ON SCHEMA app FROM wp_counter")
