@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from workstation_pipelines.db import search, search_scope
-from workstation_pipelines.model import IndexConfig, IndexConfigId, UserId
+from workstation_pipelines.model import IndexConfig, IndexConfigId, Scope, UserId
 
 ANN_DIMENSIONS = 384  # what the partial index chunks_ann_384 holds
 EXACT_UP_TO_CHUNKS = 50_000
@@ -92,7 +92,7 @@ def promote(connection: Connection, *, user_id: UserId, at_most: int = 2_000) ->
     Returns how many it moved; 0 means that nothing is left to do. Call it in a transaction each, until it returns 0: each
     row costs about a millisecond, and a reader sees a chunk before as after, exactly or approximately.
     """
-    scope = search_scope.Filters(search_scope.Scope(user_id))
+    scope = search_scope.Filters(Scope(user_id))
     if search.survey(connection, scope).chunk_count <= EXACT_UP_TO_CHUNKS:
         return 0
     return connection.execute(

@@ -17,8 +17,8 @@ from workstation_pipelines.db import search_scope
 from workstation_pipelines.model import UserId
 
 TERM_FREQUENCY_SATURATION = 1.2  # k1 of BM25
-LENGTH_NORMALISATION = 0.5  # b of BM25; chunks are cut to a length, so it says less than it does of whole documents
-TITLE_WEIGHT = 1.5  # an occurrence in the document's title counts as this many in the chunk
+LENGTH_NORMALISATION = 0.4  # b of BM25; chunks are cut to a length, so it says less than it does of whole documents
+TITLE_WEIGHT = 0.5  # an occurrence in the document's title counts as this many in the chunk
 
 ChunkKey = tuple[UUID, int, int]
 """Document id, generation, ordinal."""
@@ -34,19 +34,20 @@ class Survey:
 
 @dataclass(frozen=True, slots=True)
 class TextMatch:
-    """A chunk with its BM25 score; `matched` tells for each term, in the order asked, whether the chunk has it."""
+    """A chunk with its BM25 score."""
 
     key: ChunkKey
     bm25: float
-    matched: Sequence[bool]
 
 
 @dataclass(frozen=True, slots=True)
 class TextRanking:
-    """The best chunks, best first, and the weight of each term: its inverse document frequency in the scope."""
+    """The best chunks, best first. For each term as asked: its inverse document frequency in the scope, and whether any
+    chunk of the scope has it; both are empty when no chunk has any of them."""
 
     matches: Sequence[TextMatch]
     term_weights: Sequence[float]
+    is_term_found: Sequence[bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +97,15 @@ def rank_by_text(
     Ties are ordered by document id and ordinal. Number of chunks, mean length and document frequencies are the scope's.
     """
     if not terms:
-        return TextRanking([], [])
+        return TextRanking([], [], [])
     where = search_scope.conditions(filters)
     parameters = where.parameters | {f"term_{number}": list(variants) for number, variants in enumerate(terms)}
     parameters |= {"k1": TERM_FREQUENCY_SATURATION, "b": LENGTH_NORMALISATION, "title": TITLE_WEIGHT, "limit": limit}
     # Compiling the statement to machine code takes longer than running it.
     connection.execute(text("SET LOCAL jit = off"))
     rows = connection.execute(text(_ranking_statement(where, [len(term) for term in terms])), parameters).all()
-    matches = [TextMatch((row.document_id, row.generation, row.ordinal), row.bm25, row.matched) for row in rows]
-    return TextRanking(matches, rows[0].weights if rows else [])
+    matches = [TextMatch((row.document_id, row.generation, row.ordinal), row.bm25) for row in rows]
+    return TextRanking(matches, rows[0].weights, rows[0].is_found) if rows else TextRanking([], [], [])
 
 
 def hits(connection: Connection, *, user_id: UserId, keys: Sequence[ChunkKey]) -> dict[ChunkKey, StoredHit]:
@@ -118,10 +119,7 @@ def hits(connection: Connection, *, user_id: UserId, keys: Sequence[ChunkKey]) -
             "ordinals": [key[2] for key in keys],
         },
     )
-    found = (
-        StoredHit((row.document_id, row.generation, row.ordinal), *row[3:])
-        for row in rows
-    )
+    found = (StoredHit((row.document_id, row.generation, row.ordinal), *row[3:]) for row in rows)
     return {hit.key: hit for hit in found}
 
 
@@ -146,9 +144,10 @@ def _ranking_statement(where: search_scope.Conditions, variants: Sequence[int]) 
     asked = ", ".join(f"{search_scope.any_of(f'term_{n}')} AS q{n}" for n in numbers)
     in_title = ", ".join(f"{_occurrences('d.title_tsv', n, variants[n])} AS h{n}" for n in numbers)
     in_chunk = ", ".join(f"{_occurrences('c.tsv', n, variants[n])} + :title * s.h{n} AS t{n}" for n in numbers)
-    weights = ", ".join(f"ln(1 + (count(*) - count(*) FILTER (WHERE t{n} > 0) + 0.5)"
-                        f" / (count(*) FILTER (WHERE t{n} > 0) + 0.5)) AS w{n}" for n in numbers)
-    score = " + ".join(f"w{n} * t{n} * (:k1 + 1) / (t{n} + :k1 * (1 - :b + :b * token_count / mean_tokens))" for n in numbers)
+    having = {n: f"count(*) FILTER (WHERE t{n} > 0)" for n in numbers}
+    weights = ", ".join(f"ln(1 + (count(*) - {having[n]} + 0.5) / ({having[n]} + 0.5)) AS w{n}" for n in numbers)
+    found = ", ".join(f"{having[n]} > 0" for n in numbers)
+    score = " + ".join(f"w{n} * t{n} * (:k1 + 1) / (t{n} + length_factor)" for n in numbers)
     columns = ", ".join(f"t{n}" for n in numbers)
     return f"""
         WITH asked AS MATERIALIZED (SELECT {asked}),
@@ -158,11 +157,13 @@ def _ranking_statement(where: search_scope.Conditions, variants: Sequence[int]) 
             SELECT c.document_id, c.generation, c.ordinal, c.token_count, {in_chunk}
               FROM app.chunks c JOIN scoped s ON s.id = c.document_id AND s.live_generation = c.generation
              CROSS JOIN asked WHERE {where.chunks}),
-        scope AS (SELECT greatest(avg(token_count), 1) AS mean_tokens, {weights} FROM live)
-        SELECT document_id, generation, ordinal, CAST({score} AS float8) AS bm25,
-               ARRAY[{", ".join(f"t{n} > 0" for n in numbers)}] AS matched,
+        scope AS (
+            SELECT greatest(avg(token_count), 1) AS mean_tokens, ARRAY[{found}] AS is_found, {weights} FROM live)
+        SELECT document_id, generation, ordinal, CAST({score} AS float8) AS bm25, is_found,
                CAST(ARRAY[{", ".join(f"w{n}" for n in numbers)}] AS float8[]) AS weights
-          FROM live CROSS JOIN scope WHERE greatest({columns}) > 0
+          FROM live CROSS JOIN scope
+         CROSS JOIN LATERAL (SELECT :k1 * (1 - :b + :b * token_count / mean_tokens) AS length_factor) normal
+         WHERE greatest({columns}) > 0
          ORDER BY bm25 DESC, document_id, ordinal LIMIT :limit"""  # noqa: S608 - column names are numbered, values bound
 
 

@@ -82,10 +82,8 @@ def conditions(filters: Filters) -> Conditions:
 
 def any_of(parameter: str) -> str:
     """Return SQL for a tsquery that matches any of the lexemes in a text[] parameter; evaluated once a statement."""
-    return (
-        "(SELECT CAST(string_agg(CAST(array_to_tsvector(ARRAY[lexeme]) AS text), ' | ') AS tsquery)"
-        f" FROM unnest(CAST(:{parameter} AS text[])) lexeme)"
-    )
+    quoted = "CAST(array_to_tsvector(ARRAY[lexeme]) AS text)"
+    return f"(SELECT CAST(string_agg({quoted}, ' | ') AS tsquery) FROM unnest(CAST(:{parameter} AS text[])) lexeme)"  # noqa: S608 - constants
 
 
 # normalize() and lower() know all of Unicode in every UTF-8 database; unaccent is an extension that may be missing.
