@@ -58,11 +58,12 @@ def refuse(monkeypatch: pytest.MonkeyPatch, name: str, code: int = errno.EACCES)
 
 def test_first_sync_lists_each_file_and_reads_it_once(folder: Path, store: FolderStore, reads: list[str]) -> None:
     write(folder / "b.txt", "b")
+    write(folder / "c/y.md", "y")
     write(folder / "a/x.md", "x")
     write(folder / "a.txt", "a")
     outcome = store.sync()
-    assert store.live() == {"a.txt": b"a", "b.txt": b"b", "a/x.md": b"x"}
-    assert reads == outcome.fetched == ["a.txt", "b.txt", "a/x.md"]
+    assert store.live() == {"a.txt": b"a", "b.txt": b"b", "a/x.md": b"x", "c/y.md": b"y"}
+    assert reads == outcome.fetched == ["a.txt", "b.txt", "a/x.md", "c/y.md"]
 
 
 def test_unchanged_files_are_counted_without_being_opened(folder: Path, store: FolderStore, reads: list[str]) -> None:
@@ -117,6 +118,18 @@ def test_certain_pages_come_before_the_walk_ends(
     assert [change.item and change.item.external_path for change in first.changes] == ["a.txt"]
     (folder / "z/late.txt").unlink()
     assert [change for page in pages for change in page.changes] == []
+
+
+def test_new_file_unlike_any_known_one_does_not_wait_for_the_end_of_the_walk(
+    folder: Path, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder / "z/known.txt", "known", mtime_s=1)
+    store.sync()
+    monkeypatch.setattr(type(store.source), "page_size", 1)
+    write(folder / "new.txt", "quite new", mtime_s=2)
+    first = next(store.listing())
+    assert not first.complete
+    assert [change.item and change.item.external_path for change in first.changes] == ["new.txt"]
 
 
 def test_a_cursor_is_refused(store: FolderStore) -> None:
@@ -443,7 +456,10 @@ def test_files_below_an_unlistable_directory_are_not_absent(
     folder: Path, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(folder / "secret/deep/a.txt")
+    write(folder / "secret/deleted.txt")
     write(folder / "secrets.txt")
+    store.sync()
+    (folder / "secret/deleted.txt").unlink()
     store.sync()
     (folder / "secrets.txt").unlink()
     with monkeypatch.context() as patch:
@@ -460,7 +476,7 @@ def test_entries_that_may_not_be_examined_hide_their_directory(
     folder: Path, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A directory with r but without x lists names whose stat fails."""
-    write(folder / "half/a.txt")
+    write(folder / "half/below/a.txt")
     write(folder / "half/b.txt")
     store.sync()
     real = os.scandir
@@ -491,6 +507,15 @@ def test_entries_that_may_not_be_examined_hide_their_directory(
     assert outcome.absent == []
     assert outcome.unchanged == 2
     assert [failure.external_path for failure in outcome.failures] == ["half"]
+
+
+def test_failure_is_told_on_one_page_only(folder: Path, store: FolderStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(type(store.source), "page_size", 1)
+    refuse(monkeypatch, "a")
+    write(folder / "a/x.txt")
+    write(folder / "b/x.txt")
+    write(folder / "c/x.txt")
+    assert [len(page.failures) for page in store.sync().pages] == [1, 0, 0]
 
 
 def test_changed_file_that_may_not_be_read_fails_alone_and_stays_known(
@@ -621,6 +646,14 @@ def test_followed_links_neither_loop_nor_list_a_file_twice(folder: Path, tmp_pat
     assert store.sync().is_quiet
 
 
+def test_hard_links_stay_two_files_when_links_are_followed(folder: Path) -> None:
+    store = FolderStore(folder, follow_symlinks=True)
+    write(folder / "a.txt")
+    os.link(folder / "a.txt", folder / "b.txt")
+    store.sync()
+    assert set(store.live()) == {"a.txt", "b.txt"}
+
+
 def test_followed_links_end_at_the_allowed_roots(folder: Path, tmp_path: Path) -> None:
     write(tmp_path / "outside/a.txt")
     write(tmp_path / "allowed/b.txt")
@@ -648,6 +681,30 @@ def test_failed_item_is_listed_again_once_it_changes(
     write(folder / "a.txt", "three")
     assert store.sync().fetched == ["a.txt"]
     assert list(store.rows) == [row.external_id]
+
+
+def test_failed_item_that_changed_is_not_read_while_listing(
+    folder: Path, store: FolderStore, monkeypatch: pytest.MonkeyPatch, reads: list[str]
+) -> None:
+    write(folder / "a.txt", "one")
+    with monkeypatch.context() as patch:
+        refuse(patch, "a.txt")
+        store.sync()
+    write(folder / "a.txt", "three")
+    reads.clear()
+    store.sync()
+    assert reads == ["a.txt"]
+
+
+def test_failed_young_item_is_listed_again_although_its_stat_is_equal(
+    folder: Path, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder / "a.txt", "one", mtime_s=1_000_000)
+    store.now = datetime.fromtimestamp(1_000_001, UTC)
+    with monkeypatch.context() as patch:
+        refuse(patch, "a.txt")
+        store.sync()
+    assert store.sync().fetched == ["a.txt"]
 
 
 def test_file_above_the_limit_is_listed_and_refused_once(folder: Path, reads: list[str]) -> None:
