@@ -134,6 +134,7 @@ def test_mail_subject_and_names_are_decoded_and_paths_in_names_disarmed(extracto
 def test_tracked_deletions_of_word_are_left_out(extractor: SandboxedExtractor) -> None:
     document = (
         f"<w:document {W}><w:body><w:p><w:r><w:t>kept</w:t></w:r><w:del><w:r><w:delText>gone</w:delText></w:r></w:del>"
+        "<w:moveFrom><w:r><w:t>moved away</w:t></w:r></w:moveFrom>"
         "<w:ins><w:r><w:tab/><w:t>added</w:t></w:r></w:ins></w:p></w:body></w:document>"
     )
     assert read(extractor, "a.docx", poison.docx_of(document.encode())).text == "kept\tadded"
