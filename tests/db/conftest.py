@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from uuid import uuid4
 
 import psycopg
 import pytest
+from psycopg import sql
+from sqlalchemy import make_url
 
 from tests.conftest import DatabaseUrls
 from tests.db.rows import Library, populate
@@ -15,6 +18,25 @@ from workstation_pipelines.model import UserId
 
 ALICE = UserId("alice")
 BOB = UserId("bob")
+
+
+@pytest.fixture(scope="module")
+def module_database_urls(postgres: DatabaseUrls, template_database: str) -> Iterator[DatabaseUrls]:
+    """Like `database_urls`, one for a whole module: for properties whose examples have users of their own."""
+    name = f"ws_module_{uuid4().hex}"
+    with psycopg.connect(settings.libpq_url(postgres.admin_url), autocommit=True) as connection:
+        copy = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        connection.execute(copy.format(sql.Identifier(name), sql.Identifier(template_database)))
+        yield DatabaseUrls(*(make_url(url).set(database=name).render_as_string(False) for url in postgres))
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture(scope="module")
+def shared(module_database_urls: DatabaseUrls) -> Iterator[Database]:
+    """The application's pool on that database."""
+    database = Database(module_database_urls.app_url, pool_size=2)
+    yield database
+    database.close()
 
 
 @pytest.fixture
