@@ -87,13 +87,16 @@ class SandboxedExtractor:
     def close(self) -> None:
         """End the parser processes; those at work end after their document. May be called twice."""
         self._closed.set()
-        while True:
-            try:
+        idle = 0
+        with contextlib.suppress(queue.Empty):
+            while True:
                 process = self._idle.get_nowait()
-            except queue.Empty:
-                return
-            if process:
-                process.close()
+                idle += 1
+                if process:
+                    process.close()
+        # A thread that came past the check of `_closed` just now finds a place instead of waiting for ever.
+        for _ in range(idle):
+            self._idle.put(None)
 
     def _extract(self, content: Content) -> Extracted:
         body = content.body
