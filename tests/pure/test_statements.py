@@ -1,0 +1,136 @@
+"""Every SQL statement names the owner itself: row-level security is the net under it, and the planner cannot see the net."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from workstation_pipelines.db import search_scope, tables
+from workstation_pipelines.model import Scope, UserId
+
+_PACKAGE = Path(tables.__file__).resolve().parents[1]
+_DB = sorted((_PACKAGE / "db").glob("*.py"))
+_ELSEWHERE = sorted(path for path in _PACKAGE.rglob("*.py") if path.parent.name != "db")
+
+_TABLES = {table.name for table in tables.metadata.sorted_tables}
+_VIEWS = {"data_source_summary", "document_lineage", "documents_with_metadata", "project_summary", "sync_job_summary"}
+
+# The functions that answer across users, with ids and times, and the proof that the rest does not.
+ACROSS_USERS = {"data_source_owner", "data_sources_of_type", "sources_to_probe", "due_syncs", "verify_rls"}
+CONTEXT = {"set_current_user_id", "user_id", "tenant_id"}
+
+# Inserted into the statements of a search; `test_conditions_of_a_search_name_the_owner` holds them to it.
+CONDITIONS = {"where.documents": "d.user_id = :user_id", "where.chunks": "c.user_id = :user_id"}
+
+_REFERENCE = re.compile(r"\b(FROM|JOIN|UPDATE|USING|INTO)\s+app\.(\w+|\{\})(?:\s+(?:AS\s+)?(\w+))?")
+_NOT_ALIASES = {"SET", "WHERE", "ON", "USING", "JOIN", "LEFT", "CROSS", "ORDER", "VALUES", "SELECT", "FOR", "LIMIT"}
+_SQL = re.compile(
+    r"\b(SELECT\s[\s\S]*\sFROM|INSERT\s+INTO|UPDATE\s[\s\S]*\sSET|DELETE\s+FROM|CREATE\s+(TABLE|INDEX|TEMP)|TRUNCATE"
+    r"|ALTER\s+TABLE|DROP\s+TABLE|COPY\s+\w+)\b"
+)
+
+
+def strings(source: str) -> Iterator[tuple[int, str]]:
+    """Yield every string of a module but its docstrings, f-strings with {} for what they insert, if not in CONDITIONS."""
+    tree = ast.parse(source)
+    docstrings = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    }
+    inside: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            inside.update(id(part) for part in ast.walk(node) if part is not node)
+            yield node.lineno, "".join(_written(part) for part in node.values)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings | inside:
+            yield node.lineno, node.value
+
+
+def _written(part: ast.expr) -> str:
+    if isinstance(part, ast.FormattedValue):
+        return CONDITIONS.get(ast.unparse(part.value), "{}")
+    return str(ast.literal_eval(part))
+
+
+def without_owner(statement: str) -> list[str]:
+    """Return the tables of the schema in a statement whose rows it does not restrict to an owner."""
+    careless = []
+    for verb, table, word in _REFERENCE.findall(statement):
+        if table in ACROSS_USERS:
+            continue
+        alias = "" if word in _NOT_ALIASES else word
+        if verb == "INTO":
+            columns = re.search(r"INTO\s+app\.[\w{}]+(?:\s+AS\s+\w+)?\s*\(([^)]*)\)", statement)
+            is_owned = columns is not None and "user_id" in columns.group(1)
+        elif alias:
+            is_owned = re.search(rf"\b{alias}\.user_id\s*=|=\s*{alias}\.user_id\b", statement) is not None
+        else:
+            is_owned = re.search(r"(?<![.\w])user_id\s*=", statement) is not None
+        if not is_owned:
+            careless.append(table)
+    return careless
+
+
+@pytest.mark.parametrize("path", _DB, ids=lambda path: path.name)
+def test_every_statement_on_a_table_or_view_names_its_owner(path: Path) -> None:
+    found = [(line, without_owner(string)) for line, string in strings(path.read_text())]
+    assert [f"{path.name}:{line}: {names}" for line, names in found if names] == []
+
+
+@pytest.mark.parametrize("path", _DB, ids=lambda path: path.name)
+def test_whatever_of_the_schema_is_named_is_known(path: Path) -> None:
+    known = _TABLES | _VIEWS | ACROSS_USERS | CONTEXT
+    named = {name for _, string in strings(path.read_text()) for name in re.findall(r"\bapp\.(\w+)", string)}
+    assert named - known == set()
+
+
+def test_conditions_of_a_search_name_the_owner() -> None:
+    where = search_scope.conditions(search_scope.Filters(Scope(UserId("alice"), tag_names=["a"])))
+    for owner, conjunction in (("d.user_id", where.documents), ("c.user_id", where.chunks)):
+        assert conjunction.split(" AND ")[0] == f"{owner} = :user_id"
+        assert " OR " not in conjunction
+    assert where.parameters["user_id"] == "alice"
+
+
+def test_statements_were_found() -> None:
+    references = [
+        table for path in _DB for _, string in strings(path.read_text()) for _, table, _ in _REFERENCE.findall(string)
+    ]
+    assert len(references) > 60
+    assert set(references) > {"documents", "chunks", "sync_items", "sync_jobs", "data_sources"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "careless"),
+    [
+        ("SELECT * FROM app.tags WHERE name = :name", ["tags"]),
+        ("SELECT * FROM app.tags WHERE user_id = :user_id", []),
+        ("SELECT * FROM app.tags t JOIN app.documents d ON d.id = t.id WHERE t.user_id = :user_id", ["documents"]),
+        ("SELECT * FROM app.tags t JOIN app.documents d ON d.user_id = t.user_id WHERE t.user_id = :user_id", []),
+        ("INSERT INTO app.tags (id, name) VALUES (1, 2)", ["tags"]),
+        ("INSERT INTO app.tags (id, user_id) VALUES (1, 2)", []),
+        ("UPDATE app.tags SET name = 'x' WHERE id = 1", ["tags"]),
+        ("DELETE FROM app.chunks c USING app.documents d WHERE c.user_id = :user_id AND d.id = c.id", ["documents"]),
+        ("SELECT app.data_source_owner(:id)", []),
+    ],
+)
+def test_careless_statement_is_recognised(statement: str, careless: list[str]) -> None:
+    assert without_owner(statement) == careless
+
+
+def test_strings_are_found_in_modules_as_they_are_written() -> None:
+    source = (
+        '"""Doc: SELECT 1 FROM app.tags."""\nX = "a"\nY = f"b {X} c"\ndef f() -> str:\n    "doc"\n    return "d" "e"\n'
+    )
+    assert [string for _, string in strings(source)] == ["a", "b {} c", "de"]
+
+
+@pytest.mark.parametrize("path", _ELSEWHERE, ids=lambda path: path.relative_to(_PACKAGE).as_posix())
+def test_no_module_outside_db_contains_sql(path: Path) -> None:
+    found = [line for line, string in strings(path.read_text()) if _SQL.search(string)]
+    assert found == []
