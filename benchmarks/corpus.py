@@ -14,34 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-_SYLLABLES = tuple(
-    [
-        "ba",
-        "co",
-        "di",
-        "fu",
-        "ga",
-        "hel",
-        "in",
-        "jo",
-        "ka",
-        "lor",
-        "me",
-        "nu",
-        "or",
-        "pi",
-        "que",
-        "ra",
-        "si",
-        "ta",
-        "un",
-        "ver",
-        "wo",
-        "xi",
-        "yo",
-        "zen",
-    ]
-)
+_SYLLABLES = "ba co di fu ga hel in jo ka lor me nu or pi que ra si ta un ver wo xi yo zen"
 _BEYOND_ASCII = ("größe", "naïve", "数据", "поиск", "東京", "emoji😀", "smørbrød", "café")
 _FOLDERS = 50
 _FIRST_MTIME_S = 1_700_000_000
@@ -110,9 +83,10 @@ def walk(root: Path) -> Iterator[str]:
 
 
 def _vocabulary(rng: np.random.Generator, size: int = 6000) -> _Words:
+    syllables = _SYLLABLES.split()
     found: set[str] = set()
     while len(found) < size:
-        found.add("".join(rng.choice(_SYLLABLES, rng.integers(1, 5))))
+        found.add("".join(rng.choice(syllables, rng.integers(1, 5))))
     words = sorted(found)
     rng.shuffle(words)
     shares = 1.0 / (np.arange(size) + 10.0)
