@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import xlsxwriter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -104,6 +105,18 @@ def test_nul_and_broken_utf8_are_cleaned(extractor: SandboxedExtractor) -> None:
     text = extractor.extract(content("a.txt", broken)).text
     assert "Grüße" in text
     assert text.endswith("\ufffd ab")
+
+
+def test_two_cells_at_opposite_corners_of_a_sheet_cost_no_more_than_the_cap(extractor: SandboxedExtractor) -> None:
+    out = io.BytesIO()
+    workbook = xlsxwriter.Workbook(out, {"in_memory": True})
+    sheet = workbook.add_worksheet()
+    sheet.write(0, 0, "first")
+    sheet.write(1_048_575, 16_383, "last")
+    workbook.close()
+    with pytest.raises(UnreadableContentError) as raised:
+        extractor.extract(content("a.xlsx", out.getvalue()))
+    assert raised.value.reason == "parser_memory"
 
 
 def test_office_file_cut_anywhere_is_corrupt(extractor: SandboxedExtractor) -> None:
