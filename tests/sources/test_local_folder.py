@@ -127,9 +127,10 @@ def test_new_file_unlike_any_known_one_does_not_wait_for_the_end_of_the_walk(
     store.sync()
     monkeypatch.setattr(type(store.source), "page_size", 1)
     write(folder / "new.txt", "quite new", mtime_s=2)
-    first = next(store.listing())
-    assert not first.complete
-    assert [change.item and change.item.external_path for change in first.changes] == ["new.txt"]
+    pages = store.listing()
+    assert [change.item and change.item.external_path for change in next(pages).changes] == ["new.txt"]
+    (folder / "z/known.txt").unlink()
+    assert [change.kind for page in pages for change in page.changes] == [ChangeKind.ABSENT]
 
 
 def test_a_cursor_is_refused(store: FolderStore) -> None:
