@@ -8,7 +8,7 @@ once, by `fetch`. A full sync reads every file, which finds edits that kept size
 - Ids are minted here and survive renames: see folder/renames.py for the evidence, folder/stamp.py for the hash.
 - Deletes are proven by absence from a complete walk. What lies below a directory that could not be listed is not
   absent, and an unmounted or replaced folder gives an error, never an empty listing.
-- Neither access nor change time is used: backup programs alter them. Checked on ext4, overlayfs and tmpfs, 2026-11.
+- Neither access nor change time is used: backup programs alter them. Checked on ext4 and tmpfs, 2026-11-22.
 - Nothing is ever written, and links are followed only when asked, never out of the operator's roots.
 """
 
