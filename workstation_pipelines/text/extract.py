@@ -84,6 +84,11 @@ class SandboxedExtractor:
         except SkipItemError as error:
             raise type(error)(f"{content.name}: {error.message}", reason=error.reason) from error
 
+    def is_inline(self, content: Content) -> bool:
+        """Whether extract() needs no parser process for this, and so neither waits nor runs foreign code."""
+        chosen = format_for(self._formats, self._mime_type(content))
+        return chosen is None or chosen.in_process
+
     def close(self) -> None:
         """End the parser processes; those at work end after their document. May be called twice."""
         self._closed.set()
@@ -107,9 +112,7 @@ class SandboxedExtractor:
                 f"it has {len(body):,} bytes, more than the {self._limits.max_bytes:,} allowed: raise max_bytes",
                 reason="too_large",
             )
-        # What a container holds is told at its end, or anywhere in its directory.
-        head = body if body.startswith(_CONTAINER_STARTS) else body[:_HEAD_BYTES]
-        mime_type = mime.resolve_mime_type(content.name, content.mime_type, head)
+        mime_type = self._mime_type(content)
         chosen = format_for(self._formats, mime_type)
         if chosen is None:
             raise _unsupported(mime_type)
@@ -122,6 +125,13 @@ class SandboxedExtractor:
                 f"no text was found in its {len(body):,} bytes: open it and look whether it shows any", reason="no_text"
             )
         return replace(extracted, mime_type=mime_type)
+
+    @staticmethod
+    def _mime_type(content: Content) -> str:
+        # What a container holds is told at its end, or anywhere in its directory.
+        body = content.body
+        head = body if body.startswith(_CONTAINER_STARTS) else body[:_HEAD_BYTES]
+        return mime.resolve_mime_type(content.name, content.mime_type, head)
 
     def _in_sandbox(self, reader: str, content: Content) -> Extracted:
         if self._closed.is_set():
