@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -180,6 +181,11 @@ def with_driver(url: str, driver: str) -> str:
     except ValueError:
         raise ValueError("names a port that is not a number (percent-encode / : @ in a password)") from None
     return f"postgresql+{driver}://{rest}"
+
+
+def child_environment(more: Mapping[str, str]) -> dict[str, str]:
+    """Return this process's environment with `more` on top, for a child process."""
+    return {**os.environ, **more}
 
 
 def libpq_url(url: str) -> str:

@@ -201,9 +201,10 @@ class _Run:
                 yield from self._all_pages()
             finally:
                 self._settle()
-            yield self._told("items")
-            yield self._told("documents")
-            yield self._told("embeddings")
+            if not self._awaiting:  # held back deletes are work that no stage has done
+                yield self._told("items")
+                yield self._told("documents")
+                yield self._told("embeddings")
 
     def _all_pages(self) -> Iterator[Progress]:
         try:

@@ -1,0 +1,70 @@
+"""How a data source stands: what an operator's checks and the sensors ask, in one statement a source."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from workstation_pipelines.model import DataSourceId, JobStatus, SyncJobId
+
+
+@dataclass(frozen=True, slots=True)
+class SourceState:
+    """A data source's newest sync job and what is open. `now` is the database's clock in the same moment.
+
+    `not_before` is when a paused job may go on; `next_retry_at` the earliest next try of a failed item.
+    """
+
+    data_source_id: DataSourceId
+    sync_frequency: str
+    last_sync_at: datetime | None
+    last_job_id: SyncJobId | None
+    last_job_status: JobStatus | None
+    last_job_dagster_run_id: str | None
+    not_before: datetime | None
+    open_failures: int
+    next_retry_at: datetime | None
+    missing_texts: int
+    now: datetime
+
+
+def of_source(connection: Connection, *, user_id: str, data_source_id: UUID) -> SourceState | None:
+    """Return None for a data source that was removed."""
+    row = connection.execute(
+        text(
+            """
+            SELECT s.id, s.sync_frequency, s.last_sync_at, j.id AS job_id, j.status, j.dagster_run_id, j.not_before,
+                   f.open_failures, f.next_retry_at, now() AS now,
+                   (SELECT count(*) FROM app.documents d
+                     WHERE d.user_id = s.user_id AND d.data_source_id = s.id AND d.deleted_at IS NULL
+                       AND d.text = '') AS missing_texts
+              FROM app.data_sources s
+              LEFT JOIN LATERAL (
+                   SELECT j.id, j.status, j.dagster_run_id, j.not_before FROM app.sync_jobs j
+                    WHERE j.user_id = s.user_id AND j.data_source_id = s.id AND j.status <> 'pending'
+                    ORDER BY j.created_at DESC, j.id DESC LIMIT 1) j ON true
+              CROSS JOIN LATERAL (
+                   SELECT count(*) AS open_failures, min(f.next_try_at) AS next_retry_at FROM app.sync_failures f
+                    WHERE f.user_id = s.user_id AND f.data_source_id = s.id AND f.resolved_at IS NULL) f
+             WHERE s.user_id = :user_id AND s.id = :id"""
+        ),
+        {"user_id": user_id, "id": data_source_id},
+    ).one_or_none()
+    if row is None:
+        return None
+    return SourceState(
+        data_source_id=DataSourceId(row.id),
+        sync_frequency=row.sync_frequency,
+        last_sync_at=row.last_sync_at,
+        last_job_id=SyncJobId(row.job_id) if row.job_id else None,
+        last_job_status=JobStatus(row.status) if row.status else None,
+        last_job_dagster_run_id=row.dagster_run_id,
+        not_before=row.not_before,
+        open_failures=row.open_failures,
+        next_retry_at=row.next_retry_at,
+        missing_texts=row.missing_texts,
+        now=row.now,
+    )

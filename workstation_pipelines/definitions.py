@@ -1,0 +1,9 @@
+"""Composition root of the code location `sync`: what Dagster loads. Loading it connects to nothing and reads no setting."""
+
+from __future__ import annotations
+
+from workstation_pipelines.defs.location import sync_definitions
+from workstation_pipelines.defs.resources import workspace_resource
+from workstation_pipelines.settings import Settings
+
+defs = sync_definitions(workspace_resource(Settings.load))

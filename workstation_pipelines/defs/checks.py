@@ -1,0 +1,151 @@
+"""Asset checks: does what a sync left behind hold together? Evaluated for the synced source, or alone for all of a type.
+
+Results carry counts and ids, never a title, a path or a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+import dagster as dg
+
+from workstation_pipelines.model import JobStatus, SourceType, UserId
+
+if TYPE_CHECKING:
+    from workstation_pipelines.db.health import SourceState
+    from workstation_pipelines.sync.index import Report
+    from workstation_pipelines.sync.workspace import Workspace
+
+SOURCES_CHECKED = 100
+"""The most sources that a run of the checks alone looks at, those synced longest ago first."""
+
+IDS_NAMED = 20
+STALE_AFTER = {"hourly": timedelta(hours=3), "daily": timedelta(hours=30), "weekly": timedelta(days=8)}
+"""By sync_frequency; a source that is synced by hand is never stale."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """One source: its state, and how its index agrees with its documents."""
+
+    state: SourceState
+    index: Report
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """`problems` returns how many of what are wrong with one source, by name; all zero means that it passes."""
+
+    stage: str
+    severity: dg.AssetCheckSeverity
+    description: str
+    problems: Callable[[Health], dict[str, int]]
+
+
+def _unfinished(health: Health) -> dict[str, int]:
+    status = health.state.last_job_status
+    return {status.value if status else "never_synced": int(status is not JobStatus.COMPLETED)}
+
+
+def _open_failures(health: Health) -> dict[str, int]:
+    return {"open_failures": health.state.open_failures}
+
+
+def _stale(health: Health) -> dict[str, int]:
+    bound, last = STALE_AFTER.get(health.state.sync_frequency), health.state.last_sync_at
+    return {"stale": int(bound is not None and (last is None or health.state.now - last > bound))}
+
+
+def _texts(health: Health) -> dict[str, int]:
+    return {"missing_texts": health.state.missing_texts, "wrong_hashes": len(health.index.wrong_hash)}
+
+
+def _index(health: Health) -> dict[str, int]:
+    index = health.index
+    return {
+        "stale_documents": len(index.stale),
+        "chunks_missing": max(index.chunks_expected - index.chunks, 0),
+        "vectors_missing": max(index.chunks - index.vectors, 0),
+        "chunks_no_document_shows": index.strays + max(index.chunks - index.chunks_expected, 0),
+    }
+
+
+WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
+CHECKS = {
+    "last_sync_completed": Check("items", WARN, "The newest sync ended completed, with no item failed.", _unfinished),
+    "no_open_failures": Check("items", WARN, "No item is waiting in the failure ledger.", _open_failures),
+    "synced_lately": Check("items", WARN, "The last sync is no older than the source's frequency allows.", _stale),
+    "no_missing_text": Check(
+        "documents", ERROR, "Every document has text, and a sample of texts matches its stored hash.", _texts
+    ),
+    "rows_chunks_vectors_agree": Check(
+        "embeddings",
+        ERROR,
+        "Every live document has its chunks, every chunk its vector, and none is left over.",
+        _index,
+    ),
+}
+
+
+def check_specs(source_type: SourceType) -> list[dg.AssetCheckSpec]:
+    return [
+        dg.AssetCheckSpec(name, asset=[source_type.value, check.stage], description=check.description)
+        for name, check in CHECKS.items()
+    ]
+
+
+def examine(workspace: Workspace, user_id: UserId, data_source_id: UUID) -> Health | None:
+    """Look at one source; None when it was removed."""
+    from workstation_pipelines.db.health import of_source
+    from workstation_pipelines.sync.index import check
+
+    with workspace.database.transaction_with_rls(user_id) as connection:
+        state = of_source(connection, user_id=user_id, data_source_id=data_source_id)
+    if state is None:
+        return None
+    vectorizer = workspace.vectorizer(user_id)
+    return Health(state, check(workspace.database, vectorizer, user_id=user_id, data_source_id=data_source_id))
+
+
+def examine_all(workspace: Workspace, source_type: SourceType) -> list[Health]:
+    """Look at the sources of one type, all users', at most SOURCES_CHECKED."""
+    from workstation_pipelines.db import data_sources
+
+    found = data_sources.to_probe(workspace.database, source_type, at_most=SOURCES_CHECKED)
+    seen = (examine(workspace, user_id, data_source_id) for user_id, data_source_id in found)
+    return [health for health in seen if health is not None]
+
+
+def results(wanted: Iterable[dg.AssetCheckKey], healths: Sequence[Health]) -> Iterator[dg.AssetCheckResult]:
+    """Yield one result for each wanted check over the given sources."""
+    for key in wanted:
+        yield _result(key, CHECKS[key.name], healths)
+
+
+def _result(key: dg.AssetCheckKey, check: Check, healths: Sequence[Health]) -> dg.AssetCheckResult:
+    totals: dict[str, int] = {}
+    failing: list[str] = []
+    for health in healths:
+        problems = {name: count for name, count in check.problems(health).items() if count}
+        if problems:
+            failing.append(str(health.state.data_source_id))
+        for name, count in problems.items():
+            totals[name] = totals.get(name, 0) + count
+    metadata: dict[str, dg.RawMetadataValue] = {"data_sources": len(healths), **totals}
+    if failing:
+        metadata["failing_data_sources"] = failing[:IDS_NAMED]
+    if key.name == "rows_chunks_vectors_agree":
+        for name in ("documents", "chunks", "vectors"):
+            metadata[name] = sum(getattr(health.index, name) for health in healths)
+    return dg.AssetCheckResult(
+        passed=not failing,
+        asset_key=key.asset_key,
+        check_name=key.name,
+        severity=check.severity,
+        metadata=metadata,
+        description=", ".join(f"{count} {name.replace('_', ' ')}" for name, count in totals.items()) or None,
+    )

@@ -1,0 +1,170 @@
+"""Dagster on this machine: its instance for our own commands, one run on the spot, and its web UI with the daemon."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from uuid import UUID
+
+import dagster as dg
+from dagster._core.instance.ref import InstanceRef
+
+from workstation_pipelines.db import embedded
+from workstation_pipelines.defs import home, partitions, runs
+from workstation_pipelines.defs.assets import op_name, stage_key
+from workstation_pipelines.defs.location import sync_definitions
+from workstation_pipelines.defs.resources import workspace_resource
+from workstation_pipelines.defs.runs import RunOutcome
+from workstation_pipelines.errors import InvalidRequestError, NotFoundError, SourceUnavailableError
+from workstation_pipelines.model import SourceType
+from workstation_pipelines.settings import Settings, child_environment
+
+
+@dataclass(frozen=True, slots=True)
+class DagsterHome:
+    """A written DAGSTER_HOME. `environment` is what a child process needs on top of ours; it may hold a password."""
+
+    folder: Path
+    storage_url: str
+    environment: Mapping[str, str]
+
+
+def prepare(settings: Settings) -> DagsterHome:
+    """Start the embedded database if it is wanted, and write dagster.yaml. Idempotent.
+
+    Raises InvalidRequestError, SourceUnavailableError.
+    """
+    is_embedded = settings.dagster_postgres_url is None
+    storage_url = settings.dagster_postgres_url or embedded.ensure_running(settings.home).dagster_url
+    folder = home.ensure_dagster_home(settings.dagster_home, storage_url, is_embedded=is_embedded)
+    return DagsterHome(folder, storage_url, home.dagster_environment(folder, storage_url))
+
+
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    """Open the persistent instance; its tables are created by the first who does."""
+    prepared = prepare(settings)
+    # The URL comes from the settings, so the environment need not hold it in the form that Dagster insists on.
+    overrides = {"storage": {"postgres": {"postgres_url": prepared.storage_url}}}
+    ref = InstanceRef.from_dir(str(prepared.folder), overrides=overrides)
+    with dg.DagsterInstance.from_ref(ref) as instance:
+        yield instance
+
+
+def register(settings: Settings, source_type: SourceType, data_source_id: UUID) -> bool:
+    """Let runs name a new data source; False when Dagster's storage cannot be reached, and the sensor does it later."""
+    return _best_effort(settings, lambda instance: partitions.register_partition(instance, source_type, data_source_id))
+
+
+def forget(settings: Settings, source_type: SourceType, data_source_id: UUID) -> bool:
+    """Take a removed data source out of the partitions; False when the sensor has to do it later."""
+    return _best_effort(settings, lambda instance: partitions.forget_partition(instance, source_type, data_source_id))
+
+
+def materialize_once(
+    settings: Settings,
+    data_source_id: UUID,
+    assets: Sequence[str] | None = None,
+    *,
+    full_sync: bool = False,
+    confirm_deletes: bool = False,
+    log_level: str = "CRITICAL",
+) -> RunOutcome:
+    """Sync one data source by a Dagster run in this process; the web UI shows it like any other run.
+
+    `assets` are stages, such as ("embeddings",); without them all three. A failed run is an outcome, not an error.
+    Raises NotFoundError for an id that nobody has.
+    """
+    from workstation_pipelines.db import data_sources
+    from workstation_pipelines.sync.workspace import Workspace
+
+    with Workspace.open(settings) as workspace:
+        user_id = workspace.database.owner_of(data_source_id)
+        if user_id is None:
+            raise NotFoundError(f"no data source {data_source_id}: `workstation source list` shows yours")
+        with workspace.database.transaction_with_rls(user_id) as connection:
+            source = data_sources.get(connection, user_id=user_id, data_source_id=data_source_id)
+    source_type = source.source_type
+    job = sync_definitions(workspace_resource(lambda: settings)).resolve_job_def(f"{source_type.value}_sync")
+    config = {"full_sync": full_sync, "confirm_deletes": confirm_deletes}
+    with open_instance(settings) as instance:
+        partitions.register_partition(instance, source_type, data_source_id)
+        return runs.execute_now(
+            instance,
+            job,
+            partition_key=str(data_source_id),
+            tags=runs.tags_of(user_id=user_id, data_source_id=str(data_source_id)),
+            run_config=runs.run_config_for(op_name(source_type), config, log_level=log_level),
+            assets=None if assets is None else [stage_key(source_type, stage) for stage in assets],
+        )
+
+
+def run_dev(settings: Settings, workspace_file: Path) -> int:
+    """Serve Dagster's web UI on 127.0.0.1 with daemon and code locations until SIGINT or SIGTERM; return its exit code.
+
+    Waits for everything it started. Raises InvalidRequestError, SourceUnavailableError before anything is started.
+    """
+    from workstation_pipelines.sync.workspace import Workspace
+
+    Workspace.open(settings).close()  # migrates the embedded database, or says what is wrong with yours
+    prepared = prepare(settings)
+    with open_instance(settings) as instance:  # several processes must not create or migrate the tables at once
+        instance.upgrade()
+    command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace_file), "-h", "127.0.0.1"]
+    command += ["-p", str(settings.web_port), "--log-level", "warning"]
+    # A session of its own: Ctrl-C then reaches us alone, and the stack gets exactly one SIGINT. Dagster stops on that one
+    # and copies its handling to SIGTERM, so an inherited "ignore" (a shell's `&`) would make it unstoppable.
+    child = subprocess.Popen(
+        command,
+        env=child_environment(prepared.environment),
+        start_new_session=True,
+        preexec_fn=_default_signals,
+    )
+    with _passed_on(child):
+        return _wait(child)
+
+
+def _best_effort(settings: Settings, change: Callable[[dg.DagsterInstance], None]) -> bool:
+    try:
+        with open_instance(settings) as instance:
+            change(instance)
+    except (SourceUnavailableError, InvalidRequestError, OSError):
+        return False
+    return True
+
+
+def _default_signals() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextmanager
+def _passed_on(child: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Turn our SIGINT and SIGTERM into the child's SIGINT while the block runs; the main thread only."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        if child.poll() is None:
+            child.send_signal(signal.SIGINT)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _wait(child: subprocess.Popen[bytes]) -> int:
+    try:
+        return child.wait()
+    finally:
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()

@@ -1,0 +1,26 @@
+"""The definitions of the code location `sync`: for every source type its assets, checks, jobs, sensor and schedule."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from workstation_pipelines.defs import assets
+from workstation_pipelines.defs.resources import RESOURCE_KEY
+from workstation_pipelines.model import SourceType
+from workstation_pipelines.sources import SOURCES
+
+
+def sync_definitions(workspace: dg.ResourceDefinition) -> dg.Definitions:
+    """Merge the definitions of all source types; a new source in SOURCES needs no line here."""
+    common = dg.Definitions(
+        resources={RESOURCE_KEY: workspace},
+        executor=dg.in_process_executor,  # one op a run: a process for each step would cost seconds and gain nothing
+    )
+    return dg.Definitions.merge(common, *(_of_type(source_type) for source_type in SOURCES))
+
+
+def _of_type(source_type: SourceType) -> dg.Definitions:
+    return dg.Definitions(
+        assets=[assets.sync_assets(source_type)],
+        jobs=[assets.sync_job(source_type), assets.checks_job(source_type)],
+    )

@@ -1,0 +1,143 @@
+"""Runs as Dagster's own code handles them: the only module that touches what Dagster does not promise to keep.
+
+Pinned by `dagster~=1.13.27` and by contract tests that run each function for real.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NoReturn
+
+import dagster as dg
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.errors import DagsterExecutionInterruptedError
+from dagster._core.execution.api import execute_run
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.tags import PARTITION_NAME_TAG
+
+from workstation_pipelines.defs.home import USER_TAG
+from workstation_pipelines.model import Clock
+
+LOCATION = "sync"
+REPOSITORY = "__repository__"
+DATA_SOURCE_TAG = "workstation/data_source"
+SCHEDULED_SYNC_TAG = "workstation/scheduled_sync"
+RUN_KEY_TAG = "dagster/run_key"
+FORGOTTEN_AFTER = timedelta(hours=2)
+"""A run that is said to be under way for so long without an event was lost with its machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutcome:
+    """How a run ended. `metadata` is by stage, `failed_checks` are names; ids and numbers only."""
+
+    run_id: str
+    status: str
+    metadata: Mapping[str, Mapping[str, Any]]
+    failed_checks: Sequence[str]
+
+    @property
+    def is_success(self) -> bool:
+        return self.status == dg.DagsterRunStatus.SUCCESS.value
+
+
+def end_as_cancelled(context: dg.AssetExecutionContext) -> NoReturn:
+    """End the run as CANCELED, as "Terminate" in the web UI does.
+
+    Without the report Dagster finds the interrupt unexpected and calls the run failed.
+    """
+    context.instance.report_run_canceling(context.run)
+    raise DagsterExecutionInterruptedError from None
+
+
+def tags_of(*, user_id: str, data_source_id: str, scheduled_sync_id: str | None = None) -> dict[str, str]:
+    """Return a run's tags: ids alone, since Dagster shows and keeps them in clear."""
+    tags = {USER_TAG: user_id, DATA_SOURCE_TAG: data_source_id}
+    return tags if scheduled_sync_id is None else tags | {SCHEDULED_SYNC_TAG: scheduled_sync_id}
+
+
+def existing_runs(instance: dg.DagsterInstance, run_keys: Sequence[str]) -> dict[str, dg.DagsterRun]:
+    """Return the runs that were created for these run keys."""
+    runs = instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: list(run_keys)})) if run_keys else []
+    return {run.tags[RUN_KEY_TAG]: run for run in runs}
+
+
+def busy_partitions(instance: dg.DagsterInstance, partition_keys: Sequence[str], clock: Clock) -> set[str]:
+    """Return those partitions that a run is queued for or working on."""
+    if not partition_keys:
+        return set()
+    runs = instance.get_runs(
+        dg.RunsFilter(
+            tags={PARTITION_NAME_TAG: list(partition_keys)},
+            statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, *IN_PROGRESS_RUN_STATUSES],
+            updated_after=clock() - FORGOTTEN_AFTER,
+        )
+    )
+    return {run.tags[PARTITION_NAME_TAG] for run in runs}
+
+
+def submit_if_forgotten(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Queue a run that was created but never submitted, because its tick died in between; return whether it was."""
+    if run.status is not dg.DagsterRunStatus.NOT_STARTED:
+        return False
+    instance.submit_run(run.run_id, workspace=None)  # type: ignore[arg-type]  # the queue needs no workspace
+    return True
+
+
+def execute_now(
+    instance: dg.DagsterInstance,
+    job: dg.JobDefinition,
+    *,
+    partition_key: str,
+    tags: Mapping[str, str],
+    run_config: Mapping[str, Any],
+    assets: Sequence[dg.AssetKey] | None = None,
+) -> RunOutcome:
+    """Run a job in this process and wait. The web UI shows the run like any other, with its job and partition."""
+    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), REPOSITORY).get_job_origin(job.name)
+    repository = ReconstructableRepository.for_module("workstation_pipelines.definitions", "defs")
+    subset = job.get_subset(asset_selection=set(assets)) if assets is not None else job
+    run = instance.create_run_for_job(
+        job_def=subset,
+        run_config=dict(run_config),
+        tags={**tags, PARTITION_NAME_TAG: partition_key, "dagster/repository": f"{REPOSITORY}@{LOCATION}"},
+        status=dg.DagsterRunStatus.NOT_STARTED,
+        asset_selection=frozenset(assets) if assets is not None else None,
+        remote_job_origin=origin,
+        job_code_origin=repository.get_reconstructable_job(job.name).get_python_origin(),
+    )
+    execute_run(InMemoryJob(subset), run, instance)
+    return outcome_of(instance, run.run_id)
+
+
+def outcome_of(instance: dg.DagsterInstance, run_id: str) -> RunOutcome:
+    """Read back from the event log what a run did."""
+    run = instance.get_run_by_id(run_id)
+    if run is None:
+        raise LookupError(f"Dagster has no run {run_id}")
+    metadata: dict[str, dict[str, Any]] = {}
+    failed_checks: list[str] = []
+    for record in instance.get_records_for_run(run_id).records:
+        event = record.event_log_entry.dagster_event
+        if event is None:
+            continue
+        if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key is not None:
+            values = event.step_materialization_data.materialization.metadata
+            metadata[event.asset_key.path[-1]] = {name: value.value for name, value in values.items()}
+        elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            evaluation = event.asset_check_evaluation_data
+            if not evaluation.passed:
+                failed_checks.append(evaluation.check_name)
+    return RunOutcome(run_id, run.status.value, metadata, tuple(failed_checks))
+
+
+def run_config_for(op_name: str, config: Mapping[str, Any], *, log_level: str) -> dict[str, Any]:
+    return {
+        "ops": {op_name: {"config": json.loads(json.dumps(config))}},
+        "loggers": {"console": {"config": {"log_level": log_level}}},
+    }
