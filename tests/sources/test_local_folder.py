@@ -269,16 +269,29 @@ def test_renamed_file_keeps_its_id_and_is_not_read(folder: Path, store: FolderSt
     assert (outcome.refreshed, outcome.absent, reads) == (["b.txt"], [], [])
 
 
-def test_renamed_and_edited_file_keeps_its_id(folder: Path, store: FolderStore) -> None:
+def test_moved_and_edited_file_keeps_its_id(folder: Path, store: FolderStore) -> None:
+    write(folder / "a.txt", "one")
+    (folder / "box").mkdir()
+    store.sync()
+    before = store.id_of("a.txt")
+    (folder / "a.txt").rename(folder / "box/a.txt")
+    with (folder / "box/a.txt").open("a") as file:
+        file.write(" and two")
+    outcome = store.sync()
+    assert store.id_of("box/a.txt") == before
+    assert (outcome.fetched, outcome.absent) == (["box/a.txt"], [])
+
+
+def test_stranger_on_a_freed_inode_is_a_new_file(folder: Path, store: FolderStore) -> None:
+    """Renaming and editing at once looks the same as a removed file whose inode the next file got."""
     write(folder / "a.txt", "one")
     store.sync()
     before = store.id_of("a.txt")
     (folder / "a.txt").rename(folder / "b.txt")
-    with (folder / "b.txt").open("a") as file:
-        file.write(" and two")
+    write(folder / "b.txt", "something else altogether")
     outcome = store.sync()
-    assert store.id_of("b.txt") == before
-    assert (outcome.fetched, outcome.absent) == (["b.txt"], [])
+    assert store.id_of("b.txt") != before
+    assert (outcome.fetched, outcome.absent) == (["b.txt"], ["a.txt"])
 
 
 def test_renamed_and_touched_file_is_not_fetched(folder: Path, store: FolderStore) -> None:
