@@ -116,11 +116,11 @@ def stream(database: Database, *, user_id: UserId, data_source_id: DataSourceId)
     )
     statuses = {status.value: status for status in SyncStatus}
     with database.transaction_with_rls(user_id) as connection:
-        rows = connection.execution_options(stream_results=True, yield_per=2000).execute(
-            statement, {"user_id": user_id, "source": data_source_id}
-        )
-        for external_id, external_path, external_hash, status in rows:
-            yield KnownItem(external_id, external_path, external_hash, statuses[status])
+        streaming = connection.execution_options(stream_results=True, yield_per=2000)
+        # Closed also when the reader stops half way: the server's cursor would stay open otherwise.
+        with streaming.execute(statement, {"user_id": user_id, "source": data_source_id}) as rows:
+            for external_id, external_path, external_hash, status in rows:
+                yield KnownItem(external_id, external_path, external_hash, statuses[status])
 
 
 def due_for_retry(connection: Connection, lease: Lease, *, limit: int) -> list[Item]:
