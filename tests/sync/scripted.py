@@ -80,6 +80,9 @@ class ScriptedSource:
     def check(self) -> Account:
         return Account("account-1", "scripted", {})
 
+    def probe(self, since: str | None) -> str:
+        return str(len(self._account.log))
+
     def start_cursor(self) -> Cursor | None:
         return {"log": len(self._account.log)}
 

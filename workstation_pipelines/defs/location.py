@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from workstation_pipelines.defs import assets
+from workstation_pipelines.defs import assets, triggers
 from workstation_pipelines.defs.resources import RESOURCE_KEY
 from workstation_pipelines.model import SourceType
 from workstation_pipelines.sources import SOURCES
@@ -20,7 +20,10 @@ def sync_definitions(workspace: dg.ResourceDefinition) -> dg.Definitions:
 
 
 def _of_type(source_type: SourceType) -> dg.Definitions:
+    sync = assets.sync_job(source_type)
     return dg.Definitions(
         assets=[assets.sync_assets(source_type)],
-        jobs=[assets.sync_job(source_type), assets.checks_job(source_type)],
+        jobs=[sync, assets.checks_job(source_type)],
+        sensors=[triggers.delta_sensor(source_type, sync)],
+        schedules=[triggers.sync_schedule(source_type, sync)],
     )

@@ -53,6 +53,13 @@ class Source(Protocol):
         """Reach the source with its credentials and name the account. Raises ReauthorizeError, SourceUnavailableError,
         InvalidRequestError."""
 
+    def probe(self, since: str | None) -> str:
+        """Return a token that differs from `since` whenever a listing might find something; one request or stat pass.
+
+        It may change without a reason, and a source that cannot tell cheaply returns `since`. Opaque, short, without
+        content. Raises RetryableError, ReauthorizeError.
+        """
+
     def start_cursor(self) -> Cursor | None:
         """The feed position of this moment, taken BEFORE a full listing; None for sources without a feed."""
 

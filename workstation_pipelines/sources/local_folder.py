@@ -25,7 +25,7 @@ from workstation_pipelines.errors import CursorExpiredError, ItemTooLargeError
 from workstation_pipelines.model import Clock, Content, Cursor, Item, ItemType, JobType, NewId, Page, SourceType
 from workstation_pipelines.sources import SourceContext
 from workstation_pipelines.sources.contract import Account, Known
-from workstation_pipelines.sources.folder import names
+from workstation_pipelines.sources.folder import names, probe
 from workstation_pipelines.sources.folder import stamp as stamps
 from workstation_pipelines.sources.folder.config import FolderConfig
 from workstation_pipelines.sources.folder.known import Expected
@@ -99,6 +99,10 @@ class LocalFolder:
                 "readable": not walk.failures,
             },
         )
+
+    def probe(self, since: str | None) -> str:
+        with Walk(self._folder, self._config) as walk:
+            return probe.token(walk, since)
 
     def start_cursor(self) -> Cursor | None:
         return None

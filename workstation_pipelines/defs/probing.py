@@ -1,0 +1,142 @@
+"""Which data sources want a sync without being asked: what a probe saw, what was paused, what failed and is due again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from workstation_pipelines.defs import runs
+from workstation_pipelines.errors import InvalidRequestError, NotFoundError, ReauthorizeError, RetryableError
+from workstation_pipelines.model import Clock, DataSourceId, JobStatus, SourceType, UserId
+
+if TYPE_CHECKING:
+    from workstation_pipelines.db.data_sources import DataSource
+    from workstation_pipelines.db.health import SourceState
+    from workstation_pipelines.sync.workspace import Workspace
+
+PROBES_PER_TICK = 20
+LONGEST_TICK_S = 30.0
+"""Dagster gives a tick 60 seconds; one probe may take a few."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A run that should exist; the same wish has the same key at every tick until its run is found."""
+
+    user_id: UserId
+    data_source_id: DataSourceId
+    run_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    wish: Wish
+    token: str | None
+
+
+def wishes(
+    workspace: Workspace,
+    instance: dg.DagsterInstance,
+    source_type: SourceType,
+    *,
+    clock: Clock,
+    monotonic: Callable[[], float],
+) -> list[Wish]:
+    """Probe a few sources, the one probed longest ago first, and return the runs to request.
+
+    A token is stored only once the run that it asked for exists, so a lost request is made again.
+    """
+    from workstation_pipelines.db import data_sources
+
+    end_s = monotonic() + LONGEST_TICK_S
+    found = data_sources.to_probe(workspace.database, source_type, at_most=PROBES_PER_TICK)
+    busy = runs.busy_partitions(instance, [str(data_source_id) for _, data_source_id in found], clock)
+    seen: list[_Seen] = []
+    for user_id, data_source_id in found:
+        if monotonic() > end_s:
+            break
+        # Marked before the look: a source whose probe is a bug then goes to the back, and does not hold up the others.
+        _store(workspace, user_id, data_source_id, None)
+        if str(data_source_id) not in busy:
+            one = _look(workspace, user_id, data_source_id)
+            seen += [one] if one else []
+    created = runs.existing_runs(instance, [one.wish.run_key for one in seen])
+    left: list[Wish] = []
+    for one in seen:
+        run = created.get(one.wish.run_key)
+        if run is None or run.status is dg.DagsterRunStatus.NOT_STARTED:  # asked for again, the daemon submits it
+            left.append(one.wish)
+        else:
+            _store(workspace, one.wish.user_id, one.wish.data_source_id, one.token)
+    return left
+
+
+def _look(workspace: Workspace, user_id: UserId, data_source_id: DataSourceId) -> _Seen | None:
+    from workstation_pipelines.db import data_sources, health
+
+    with workspace.database.transaction_with_rls(user_id) as connection:
+        state = health.of_source(connection, user_id=user_id, data_source_id=data_source_id)
+        if state is None:
+            return None
+        data_source = data_sources.get(connection, user_id=user_id, data_source_id=data_source_id)
+        stored = data_sources.probe_token(connection, user_id=user_id, data_source_id=data_source_id)
+    if state.last_job_status is JobStatus.RUNNING or _must_wait(state):
+        return None
+    key = _key_without_probe(state)
+    if key is not None:
+        return _Seen(Wish(user_id, data_source_id, key), None)
+    token = _probed(workspace, data_source, stored)
+    if token is None or token == stored:
+        return None
+    # The fence counts the syncs: the same change seen again after one is another wish.
+    digest = blake2b(token.encode(), digest_size=8).hexdigest()
+    return _Seen(Wish(user_id, data_source_id, f"{data_source_id}:{data_source.fence}:{digest}"), token)
+
+
+def _must_wait(state: SourceState) -> bool:
+    """Whether the vendor has asked to be left alone until later."""
+    is_paused = state.last_job_status is JobStatus.PAUSED
+    return is_paused and state.not_before is not None and state.not_before > state.now
+
+
+def _key_without_probe(state: SourceState) -> str | None:
+    if state.last_job_status is JobStatus.PAUSED:
+        return f"{state.data_source_id}:resume:{state.last_job_id}"
+    if state.next_retry_at is not None and state.next_retry_at <= state.now:
+        return f"{state.data_source_id}:retry:{int(state.next_retry_at.timestamp())}"
+    return None
+
+
+def _probed(workspace: Workspace, data_source: DataSource, since: str | None) -> str | None:
+    """Return the token, None when the source cannot be probed now: a sync by hand or by schedule will say why."""
+    from workstation_pipelines.db import data_sources
+
+    try:
+        source = workspace.open_source(data_source)
+        try:
+            return source.probe(since)
+        finally:
+            source.close()
+    except ReauthorizeError as error:
+        with workspace.database.transaction_with_rls(data_source.user_id) as connection:
+            data_sources.set_status(
+                connection,
+                user_id=data_source.user_id,
+                data_source_id=data_source.id,
+                connection_status="error",
+                message=error.message,
+            )
+        return None
+    except (RetryableError, InvalidRequestError, NotFoundError):
+        return None
+
+
+def _store(workspace: Workspace, user_id: UserId, data_source_id: DataSourceId, token: str | None) -> None:
+    from workstation_pipelines.db import data_sources
+
+    with workspace.database.transaction_with_rls(user_id) as connection:
+        data_sources.set_probed(connection, user_id=user_id, data_source_id=data_source_id, token=token)

@@ -1,0 +1,168 @@
+"""What starts runs by itself, for every source type: a sensor that looks for changes and a schedule of due rows.
+
+Both emit, then confirm: a tick asks for runs and changes nothing; only a later tick that finds those runs moves the rows
+or tokens on. A daemon that is killed anywhere then loses nothing and starts nothing twice.
+"""
+
+# No postponed annotations here: Dagster reads those of a decorated function and takes strings for no type it knows.
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from workstation_pipelines.defs import partitions, probing, runs
+from workstation_pipelines.defs.resources import WorkspaceResource
+from workstation_pipelines.errors import InvalidRequestError
+from workstation_pipelines.identity import utc_now
+from workstation_pipelines.model import Clock, SourceType
+
+if TYPE_CHECKING:
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+    from workstation_pipelines.db.schedules import DueSync
+    from workstation_pipelines.sync.workspace import Workspace
+
+PROBES_EVERY_S = 30
+ROWS_PER_TICK = 100
+"""Ticks of one schedule never overlap, and a tick creates five to ten runs a second."""
+
+RECONCILED_EVERY = timedelta(minutes=10)
+
+
+def delta_sensor(source_type: SourceType, job: "UnresolvedAssetJobDefinition") -> dg.SensorDefinition:
+    @dg.sensor(
+        name=f"{source_type.value}_delta_sensor",
+        job=job,
+        minimum_interval_seconds=PROBES_EVERY_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Probes connected data sources, the one probed longest ago first, and syncs those that changed.",
+    )
+    def sensor(context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[WorkspaceResource]) -> dg.SensorResult:
+        return look_for_changes(
+            workspace.open(),
+            context.instance,
+            source_type,
+            cursor=context.cursor,
+            clock=utc_now,
+            monotonic=time.monotonic,
+        )
+
+    return sensor
+
+
+def sync_schedule(source_type: SourceType, job: "UnresolvedAssetJobDefinition") -> dg.ScheduleDefinition:
+    @dg.schedule(
+        name=f"{source_type.value}_sync_schedule",
+        job=job,
+        cron_schedule="* * * * *",
+        default_status=dg.DefaultScheduleStatus.RUNNING,
+        description="Syncs the data sources whose rows of `scheduled_syncs` are due; new rows need no reload.",
+    )
+    def schedule(
+        context: dg.ScheduleEvaluationContext, workspace: dg.ResourceParam[WorkspaceResource]
+    ) -> list[dg.RunRequest] | dg.SkipReason:
+        requests, confirmed = start_due(workspace.open(), context.instance, source_type, clock=utc_now)
+        return requests or dg.SkipReason(f"{confirmed} runs confirmed, nothing new is due")
+
+    return schedule
+
+
+def look_for_changes(
+    workspace: "Workspace",
+    instance: dg.DagsterInstance,
+    source_type: SourceType,
+    *,
+    cursor: str | None,
+    clock: Clock,
+    monotonic: Callable[[], float],
+) -> dg.SensorResult:
+    """Return the runs to start, and now and then the partitions to add and delete.
+
+    `cursor` says when partitions were compared last: losing it costs one comparison. What the probes saw is in our tables.
+    """
+    wishes = probing.wishes(workspace, instance, source_type, clock=clock, monotonic=monotonic)
+    partitions.ensure_partitions(instance, source_type, [wish.data_source_id for wish in wishes])
+    requests = [
+        dg.RunRequest(
+            run_key=wish.run_key,
+            partition_key=str(wish.data_source_id),
+            tags=runs.tags_of(user_id=wish.user_id, data_source_id=str(wish.data_source_id)),
+        )
+        for wish in wishes
+    ]
+    changes: Sequence[partitions.Request] = ()
+    now_s = clock().timestamp()
+    if cursor is None or now_s - float(cursor) >= RECONCILED_EVERY.total_seconds():
+        changes = compared_partitions(workspace, instance, source_type)
+        # After a full portion the next tick goes on.
+        is_whole = all(len(change.partition_keys) < partitions.CHANGED_AT_ONCE for change in changes)
+        cursor = str(now_s) if is_whole else None
+    return dg.SensorResult(
+        run_requests=requests,
+        dynamic_partitions_requests=changes,
+        cursor=cursor,
+        skip_reason=None if requests else dg.SkipReason("no probed source has changed"),
+    )
+
+
+def compared_partitions(
+    workspace: "Workspace", instance: dg.DagsterInstance, source_type: SourceType
+) -> list[partitions.Request]:
+    from workstation_pipelines.db import data_sources
+
+    known = partitions.known_keys(instance, source_type)  # before the ids, see differences()
+    return partitions.differences(source_type, known, data_sources.ids_of_type(workspace.database, source_type))
+
+
+def start_due(
+    workspace: "Workspace", instance: dg.DagsterInstance, source_type: SourceType, *, clock: Clock
+) -> tuple[list[dg.RunRequest], int]:
+    """Confirm the due rows whose runs exist and return requests for the others, with the number confirmed."""
+    from workstation_pipelines.db import schedules
+
+    rows = schedules.due(workspace.database, source_type, at_most=ROWS_PER_TICK)
+    found = runs.existing_runs(instance, [run_key(row) for row in rows])
+    for run in found.values():
+        # Ticks of one schedule do not overlap: whoever created this run and did not submit it is dead.
+        runs.submit_if_forgotten(instance, run)
+    confirmed = [row for row in rows if run_key(row) in found]
+    for row in confirmed:
+        _move_on(workspace, row, clock)
+    wanted = [row for row in rows if run_key(row) not in found]
+    partitions.ensure_partitions(instance, source_type, [row.data_source_id for row in wanted])
+    requests = [
+        dg.RunRequest(
+            run_key=run_key(row),
+            partition_key=str(row.data_source_id),
+            tags=runs.tags_of(
+                user_id=row.user_id, data_source_id=str(row.data_source_id), scheduled_sync_id=str(row.id)
+            ),
+        )
+        for row in wanted
+    ]
+    return requests, len(confirmed)
+
+
+def run_key(row: "DueSync") -> str:
+    """Name the run that answers this row's due time; the same in every tick until the row moves on."""
+    due_s = int(row.next_run_at.timestamp()) if row.next_run_at else 0
+    return f"{row.id}:{due_s}"
+
+
+def _move_on(workspace: "Workspace", row: "DueSync", clock: Clock) -> None:
+    from workstation_pipelines.db import schedules
+    from workstation_pipelines.sync.schedule import next_run_at
+
+    if row.next_run_at is None:
+        return
+    with workspace.database.transaction_with_rls(row.user_id) as connection:
+        try:
+            next_at = next_run_at(row.schedule_type, row.schedule_config, row.timezone, clock(), anchor=row.next_run_at)
+        except InvalidRequestError:
+            # Written past our checks; left due it would start a run every minute for ever.
+            schedules.deactivate(connection, user_id=row.user_id, schedule_id=row.id)
+            return
+        schedules.advance(connection, user_id=row.user_id, schedule_id=row.id, due_at=row.next_run_at, next_at=next_at)
