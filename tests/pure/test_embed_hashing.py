@@ -43,6 +43,10 @@ def test_texts_that_share_more_words_are_nearer() -> None:
     assert some > none + 0.1
 
 
+def test_sharing_only_the_and_of_does_not_make_texts_near() -> None:
+    assert cosine("the price of the bread and the milk", "the roof of the house and the barn") < 0.35
+
+
 def test_chinese_texts_are_compared_by_ideograph() -> None:
     assert cosine("会议改到星期四", "星期四的会议") > 0.5 > cosine("会议改到星期四", "请提交报销单")
 

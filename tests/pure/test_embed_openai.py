@@ -171,6 +171,7 @@ def _entries(*vectors: list[float]) -> list[dict[str, Any]]:
         _entries([1.0] * 8),
         _entries([1.0] * 8, [1.0] * 8, [1.0] * 8),
         [{"index": 0, "embedding": [1.0] * 8}, {"index": 0, "embedding": [1.0] * 8}],
+        [*_entries([1.0] * 8, [1.0] * 8), *_entries([1.0] * 8)],
         _entries([1.0] * 8, [0.0] * 8),
         _entries([1.0] * 8, [float("nan")] * 8),
         [{"index": 0, "embedding": "!"}, {"index": 1, "embedding": "!"}],
