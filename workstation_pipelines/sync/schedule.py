@@ -47,15 +47,12 @@ def next_run_at(
     """
     zone = _zone(timezone)
     after = aware_utc(after)
+    anchor = aware_utc(anchor) if anchor else after
+    after = max(after, anchor)  # the database's clock said that `anchor` had come, and ours may be behind it
     if schedule_type == "interval":
-        return _after_interval(_interval(config), after, aware_utc(anchor) if anchor else after)
+        every = _interval(config)
+        return anchor + ((after - anchor) // every + 1) * every
     return _after_cron(_expression(schedule_type, config), zone, after)
-
-
-def _after_interval(every: timedelta, after: datetime, anchor: datetime) -> datetime:
-    missed = max((after - anchor) // every, 0) if anchor <= after else 0
-    following = anchor if anchor > after else anchor + (missed + 1) * every
-    return following
 
 
 def _after_cron(expression: str, zone: ZoneInfo, after: datetime) -> datetime:
