@@ -63,13 +63,17 @@ class CursorExpiredError(WorkstationError):
 
 
 class SkipItemError(WorkstationError):
-    """Raised when one item cannot be taken; `reason` is a short stable code for the ledger."""
+    """Raised when one item cannot be taken; `reason` is a short stable code for the ledger.
+
+    A `transient` one is tried again after a while, others only when the item changes.
+    """
 
     stored_as = "skipped"
 
-    def __init__(self, message: str, *, reason: str, **details: Any) -> None:
+    def __init__(self, message: str, *, reason: str, transient: bool = False, **details: Any) -> None:
         super().__init__(message, **details)
         self.reason = reason
+        self.transient = transient
 
 
 class UnsupportedContentError(SkipItemError):

@@ -167,6 +167,23 @@ def test_a_failed_file_is_tried_again_when_due(folder: Place, ask: Ask) -> None:
     assert ask("SELECT attempts FROM app.sync_failures") == [(2,)]
 
 
+def test_a_source_that_is_away_ends_the_job_instead_of_failing_every_item(
+    account_place: Place, account: VendorAccount, ask: Ask
+) -> None:
+    account.unavailable = [f"n{n:02}" for n in range(60)]
+    for n in range(60):
+        account.put(f"n{n:02}", "text")
+    with pytest.raises(SourceUnavailableError):
+        account_place.sync()
+    assert ask("SELECT status, items_failed < 25 FROM app.sync_jobs") == [("failed", True)]
+    account.unavailable = []
+    account.save()
+    ask("UPDATE app.sync_failures SET next_try_at = now()")
+    account_place.sync()
+    account_place.sync()
+    assert ask("SELECT count(*) FROM app.documents") == [(60,)]
+
+
 def test_an_item_that_is_gone_at_fetch_is_skipped_without_a_failure(account_place: Place, account: VendorAccount) -> None:
     account.put("a", "here")
     account.put("b", "soon gone")

@@ -45,6 +45,9 @@ from workstation_pipelines.text.lexemes import lexer_for
 PATIENCE_S = 30.0
 """A vendor that asks for a longer wait pauses the whole job; a shorter one is left to the item's next try."""
 
+MOST_UNAVAILABLE = 20
+"""After so many items in a row that could not be had, the source itself is away, and the job ends."""
+
 MOST_NESTING = 3
 """Attachments of attachments are followed so deep."""
 
@@ -100,6 +103,7 @@ class BatchBuilder:
         self._executor = executor
         self._new_id = new_id
         self._faults = faults
+        self._unavailable = 0
 
     def build(
         self,
@@ -167,7 +171,11 @@ class BatchBuilder:
         except (SkipItemError, RetryableError) as error:
             if isinstance(error, RateLimitedError) and error.wait_s > PATIENCE_S:
                 raise
+            self._unavailable += isinstance(error, RetryableError)
+            if self._unavailable > MOST_UNAVAILABLE:
+                raise
             return _Read(item, stored, None, None, error, "fetch")
+        self._unavailable = 0
         self._faults.reach("item_fetched")
         return _Read(item, stored, content, None, None, "fetch")
 
@@ -183,7 +191,7 @@ class BatchBuilder:
 
     def _take(self, read: _Read, children: Sequence[StoredItem], drafts: _Drafts, *, depth: int) -> None:
         drafts.external_ids.add(read.item.external_id)
-        if read.content is not None:
+        if read.content is not None and depth == 0:
             drafts.add(fetched=1, bytes_fetched=len(read.content.body))
         if read.problem is not None:
             self._take_problem(read, read.problem, children, drafts)
@@ -249,7 +257,7 @@ class BatchBuilder:
                 error_class=type(problem).__name__,
                 reason=reason,
                 message=problem.message,
-                permanent=isinstance(problem, SkipItemError) and not problem.details.get("transient", False),
+                permanent=isinstance(problem, SkipItemError) and not problem.transient,
             )
         )
 

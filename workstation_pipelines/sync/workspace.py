@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from functools import cached_property
 from types import TracebackType
@@ -12,7 +13,7 @@ from workstation_pipelines.db.data_sources import DataSource
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.identity import Uuid7, utc_now
-from workstation_pipelines.index.contract import Embedder
+from workstation_pipelines.index.contract import Embedder, Splitter
 from workstation_pipelines.model import IndexConfig, JobResult, JobType, Progress, UserId
 from workstation_pipelines.settings import Settings
 from workstation_pipelines.sources import SourceContext, open_source
@@ -94,6 +95,7 @@ class Workspace:
             base_url=settings.embedding_url,
             api_key=settings.embedding_key.get_secret_value() if settings.embedding_key else None,
             dimensions=settings.embedding_dimensions,
+            threads=os.cpu_count() or 1,
         )
 
     def index_config(self, user_id: UserId) -> IndexConfig:
@@ -110,16 +112,19 @@ class Workspace:
                 new_id=self.new_id,
             )
 
-    def vectorizer(self, user_id: UserId) -> Vectorizer:
+    @cached_property
+    def splitter(self) -> Splitter:
         from workstation_pipelines.index.minilm.tokens import TokenCounter
         from workstation_pipelines.text.chunk import TokenSplitter
 
-        splitter = TokenSplitter(
+        return TokenSplitter(
             TokenCounter(),
             max_tokens=self.settings.chunk_tokens,
             overlap_tokens=self.settings.chunk_overlap_tokens,
         )
-        return Vectorizer(splitter, self.embedder, self.index_config(user_id))
+
+    def vectorizer(self, user_id: UserId) -> Vectorizer:
+        return Vectorizer(self.splitter, self.embedder, self.index_config(user_id))
 
     def open_source(self, data_source: DataSource) -> Source:
         """Raises InvalidRequestError for a config that cannot be used."""

@@ -82,7 +82,8 @@ class SandboxedExtractor:
         try:
             return self._extract(content)
         except SkipItemError as error:
-            raise type(error)(f"{content.name}: {error.message}", reason=error.reason) from error
+            message = f"{content.name}: {error.message}"
+            raise type(error)(message, reason=error.reason, transient=error.transient) from error
 
     def is_inline(self, content: Content) -> bool:
         """Whether extract() needs no parser process for this, and so neither waits nor runs foreign code."""
@@ -227,6 +228,7 @@ class _ParserProcess:
         return UnreadableContentError(
             f"reading it took longer than {self._limits.wall_s:g} s and was stopped: split it, or raise wall_s",
             reason="parser_timeout",
+            transient=True,  # the machine may have been busy
         )
 
     def _cause_of_death(self) -> UnreadableContentError:

@@ -180,11 +180,12 @@ def item_error(error: OSError, relative: str) -> SkipItemError | SourceUnavailab
         return UnreadableContentError(
             f"{path} may not be read by this server: grant it read permission; it is tried again.",
             reason="permission_denied",
+            transient=True,
         )
     if error.errno in _AWAY:
         return SourceUnavailableError(f"{path} cannot be reached ({error.strerror}): check the mount.", wait_s=60.0)
     return UnreadableContentError(
-        f"{path} cannot be read ({error.strerror}): check the disk; it is tried again.", reason="io_error"
+        f"{path} cannot be read ({error.strerror}): check the disk; it is tried again.", reason="io_error", transient=True
     )
 
 
@@ -206,6 +207,7 @@ def _read_still(
     raise UnreadableContentError(
         f"{names.storable(relative)} changed during each of {READ_ATTEMPTS} reads: it is tried again when it rests.",
         reason="changing",
+        transient=True,
     )
 
 
