@@ -33,10 +33,11 @@ def nearest(
     index_config: IndexConfig,
     vector: NDArray[np.float32],
     limit: int,
+    exact_up_to: int = EXACT_UP_TO_CHUNKS,
 ) -> list[Neighbour]:
     """Return the scope's live chunks nearest to `vector` (unit length), nearest first.
 
-    Exact up to EXACT_UP_TO_CHUNKS chunks in the scope. Above, promoted chunks come from the HNSW index with the scope's
+    Exact up to `exact_up_to` chunks in the scope. Above, promoted chunks come from the HNSW index with the scope's
     conditions applied inside the scan, chunks that are not promoted yet are measured exactly, and the two are merged.
     """
     where = search_scope.conditions(filters)
@@ -46,11 +47,12 @@ def nearest(
         "limit": limit,
     }
     chunk_count = search.survey(connection, filters).chunk_count
-    connection.execute(text("SET LOCAL jit = off"))
-    if chunk_count <= EXACT_UP_TO_CHUNKS or index_config.dimensions != ANN_DIMENSIONS:
+    if chunk_count <= exact_up_to or index_config.dimensions != ANN_DIMENSIONS:
+        connection.execute(text(search_scope.SCAN_SETTINGS))
         return _rows(connection, _exact(where), parameters)
     connection.execute(text(_ANN_SETTINGS))
     promoted = _rows(connection, _approximate(where), parameters)
+    connection.execute(text(search_scope.SCAN_SETTINGS))
     recent = _rows(connection, _exact(where, "AND NOT c.is_ann_indexed"), parameters)
     return sorted([*promoted, *recent], key=lambda neighbour: -neighbour.cosine)[:limit]
 
@@ -86,25 +88,28 @@ def cosines(
     return {(row[0], row[1], row[2]): row[3] for row in rows}
 
 
-def promote(connection: Connection, *, user_id: UserId, at_most: int = 2_000) -> int:
-    """Move up to `at_most` live chunks of a user with more than EXACT_UP_TO_CHUNKS of them into the HNSW index.
+def promote(
+    connection: Connection, *, user_id: UserId, at_most: int = 2_000, exact_up_to: int = EXACT_UP_TO_CHUNKS
+) -> int:
+    """Move up to `at_most` live chunks of a user with more than `exact_up_to` of them into the HNSW index.
 
     Returns how many it moved; 0 means that nothing is left to do. Call it in a transaction each, until it returns 0: each
     row costs about a millisecond, and a reader sees a chunk before as after, exactly or approximately.
     """
     scope = search_scope.Filters(Scope(user_id))
-    if search.survey(connection, scope).chunk_count <= EXACT_UP_TO_CHUNKS:
+    if search.survey(connection, scope).chunk_count <= exact_up_to:
         return 0
     return connection.execute(
         text(
             """
-            UPDATE app.chunks c SET is_ann_indexed = true
-              FROM (SELECT p.document_id, p.generation, p.ordinal
-                      FROM app.chunks p JOIN app.documents d
-                        ON d.user_id = :user_id AND d.id = p.document_id AND d.live_generation = p.generation
-                     WHERE p.user_id = :user_id AND NOT p.is_ann_indexed AND vector_dims(p.embedding) = :dimensions
-                       AND d.deleted_at IS NULL
-                     LIMIT :at_most FOR UPDATE OF p SKIP LOCKED) chosen
+            WITH chosen AS MATERIALIZED (
+                SELECT p.document_id, p.generation, p.ordinal
+                  FROM app.chunks p JOIN app.documents d
+                    ON d.user_id = :user_id AND d.id = p.document_id AND d.live_generation = p.generation
+                 WHERE p.user_id = :user_id AND NOT p.is_ann_indexed AND vector_dims(p.embedding) = :dimensions
+                   AND d.deleted_at IS NULL
+                 LIMIT :at_most FOR UPDATE OF p SKIP LOCKED)
+            UPDATE app.chunks c SET is_ann_indexed = true FROM chosen
              WHERE c.user_id = :user_id AND c.document_id = chosen.document_id
                AND c.generation = chosen.generation AND c.ordinal = chosen.ordinal"""
         ),
@@ -128,7 +133,9 @@ def _exact(where: search_scope.Conditions, further: str = "") -> str:
 
 def _approximate(where: search_scope.Conditions) -> str:
     return f"""
-        WITH found AS MATERIALIZED (
+        WITH scoped AS MATERIALIZED (
+            SELECT d.id, d.live_generation FROM app.documents d WHERE {where.documents}),
+        found AS MATERIALIZED (
             SELECT c.document_id, c.generation, c.ordinal,
                    CAST(c.embedding AS halfvec(384)) <=> CAST(:vector AS halfvec(384)) AS distance
               FROM app.chunks c
@@ -144,7 +151,7 @@ def _approximate(where: search_scope.Conditions) -> str:
 # whenever it underestimates a user's rows, which row-level security makes it do.
 _ANN_SETTINGS = f"""
     SET LOCAL hnsw.iterative_scan = relaxed_order; SET LOCAL hnsw.ef_search = {ANN_CANDIDATES};
-    SET LOCAL hnsw.max_scan_tuples = {ANN_SCAN_LIMIT}; SET LOCAL enable_sort = off"""
+    SET LOCAL hnsw.max_scan_tuples = {ANN_SCAN_LIMIT}; SET LOCAL enable_sort = off; SET LOCAL enable_nestloop = on"""
 
 
 def _rows(connection: Connection, statement: str, parameters: dict[str, object]) -> list[Neighbour]:
