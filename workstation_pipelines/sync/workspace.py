@@ -46,23 +46,16 @@ class Workspace:
         Raises InvalidRequestError, SourceUnavailableError.
         """
         urls = embedded.ensure_running(settings.home) if settings.uses_embedded_database else None
-        app_url = urls.app_url if urls else settings.database_url or ""
-        database = Database(app_url)
-        revision = database.schema_revision()
-        if revision != SCHEMA_REVISION and urls is not None:
-            from workstation_pipelines.db import migrate  # Alembic is needed once, not at every start
+        database = Database(urls.app_url if urls else settings.database_url or "")
+        try:
+            if urls is not None and database.schema_revision() != SCHEMA_REVISION:
+                from workstation_pipelines.db import migrate  # Alembic is needed once, not at every start
 
-            migrate.upgrade(urls.admin_url)
-            revision = database.schema_revision()
-        if revision != SCHEMA_REVISION:
-            raise InvalidRequestError(
-                f"the database is at schema revision {revision or 'none'} and this program needs {SCHEMA_REVISION}:"
-                " run `workstation db upgrade`"
-            )
-        problems = database.verify_rls()
-        if problems:
-            found = "; ".join(f"{problem}: {name}" for problem, name in problems)
-            raise InvalidRequestError(f"row-level security does not hold, so nothing is started: {found}")
+                migrate.upgrade(urls.admin_url)
+            _refuse_unless_ready(database)
+        except BaseException:
+            database.close()
+            raise
         return cls(settings, database)
 
     def __enter__(self) -> Self:
@@ -163,3 +156,15 @@ class Workspace:
         finally:
             source.close()
 
+
+def _refuse_unless_ready(database: Database) -> None:
+    revision = database.schema_revision()
+    if revision != SCHEMA_REVISION:
+        raise InvalidRequestError(
+            f"the database is at schema revision {revision or 'none'} and this program needs {SCHEMA_REVISION}:"
+            " run `workstation db upgrade`"
+        )
+    problems = database.verify_rls()
+    if problems:
+        found = "; ".join(f"{problem}: {name}" for problem, name in problems)
+        raise InvalidRequestError(f"row-level security does not hold, so nothing is started: {found}")
