@@ -51,14 +51,24 @@ STOP_WORDS = frozenset(
     " can did do does doing down during each few for from further had has have having he her here hers him his how i if in"
     " into is it its itself just me more most my no nor not now of off on once only or other our out over own s same she so"
     " some such t than that the their them then there these they this those through to too under until up very was we were"
-    " what when where which while who whom why will with you your".split()
+    " what when where which while who whom why will with you your".split()  # noqa: SIM905 - a list would take 150 lines
 )
 
-_BRACKETS_AND_QUOTES = str.maketrans(dict.fromkeys("()[]{}<>\"'`,;!?|*=~^\\\u2018\u2019\u201c\u201d\u00ab\u00bb\u2013\u2014\u2026\u00a0\u3001\u3002", " "))
+# Brackets, quotes and the punctuation between clauses, full-width forms included: Chinese and Japanese put no spaces
+# beside it. And NUL, which PostgreSQL cannot hold.
+_BRACKETS_AND_QUOTES = str.maketrans(
+    dict.fromkeys(
+        "()[]{}<>\"'`,;!?|*=~^\\\x00\u2018\u2019\u201c\u201d\u00ab\u00bb\u2013\u2014\u2026\u00a0\u3001\u3002\u3008\u3009\u300a\u300b\u300c\u300d\u300e\u300f\u3010\u3011\u30fb"
+        "\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f",
+        " ",
+    )
+)
 _EDGES = ".:-_/@#&+%$"
 _PARTS = re.compile(r"[^\W_]+")
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f]+")
+_WITHOUT_SPACES = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\u0e00-\u0e7f"
+_CJK = re.compile(f"[{_WITHOUT_SPACES}]+")
+_SCRIPT_RUNS = re.compile(f"[{_WITHOUT_SPACES}]+|[^{_WITHOUT_SPACES}]+")
 
 
 class Lexer:
@@ -119,13 +129,13 @@ def _lexemes_of(word: str, stemmer: Stemmer) -> list[str]:
     pieces = _PARTS.findall(plain)
     if len(pieces) > 1:
         found.append(plain.lower()[:LEXEME_LENGTH_LIMIT])
-    for piece in pieces:
-        if _CJK.search(piece):
-            found += _bigrams(piece)
+    for run in chain.from_iterable(map(_SCRIPT_RUNS.findall, pieces)):
+        if _CJK.match(run):
+            found += _bigrams(run)
             continue
-        lowered = piece.lower()
+        lowered = run.lower()
         if lowered not in STOP_WORDS or len(pieces) > 1:
-            found += [_stem(lowered, stemmer), *_camel_parts(piece, stemmer)]
+            found += [_stem(lowered, stemmer), *_camel_parts(run, stemmer)]
     return found
 
 
