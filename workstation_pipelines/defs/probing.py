@@ -25,17 +25,13 @@ LONGEST_TICK_S = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A run that should exist; the same wish has the same key at every tick until its run is found."""
+    """A run that should exist. `probe` is a digest of the token that asks for it, empty when something else does."""
 
     user_id: UserId
     data_source_id: DataSourceId
     run_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    wish: Wish
-    token: str | None
+    probe: str = ""
+    token: str | None = None
 
 
 def wishes(
@@ -55,27 +51,32 @@ def wishes(
     end_s = monotonic() + LONGEST_TICK_S
     found = data_sources.to_probe(workspace.database, source_type, at_most=PROBES_PER_TICK)
     busy = runs.busy_partitions(instance, [str(data_source_id) for _, data_source_id in found], clock)
-    seen: list[_Seen] = []
+    wished: list[Wish] = []
     for user_id, data_source_id in found:
         if monotonic() > end_s:
             break
         # Marked before the look: a source whose probe is a bug then goes to the back, and does not hold up the others.
         _store(workspace, user_id, data_source_id, None)
-        if str(data_source_id) not in busy:
-            one = _look(workspace, user_id, data_source_id)
-            seen += [one] if one else []
-    created = runs.existing_runs(instance, [one.wish.run_key for one in seen])
-    left: list[Wish] = []
-    for one in seen:
-        run = created.get(one.wish.run_key)
-        if run is None or run.status is dg.DagsterRunStatus.NOT_STARTED:  # asked for again, the daemon submits it
-            left.append(one.wish)
-        else:
-            _store(workspace, one.wish.user_id, one.wish.data_source_id, one.token)
-    return left
+        wish = None if str(data_source_id) in busy else _look(workspace, user_id, data_source_id)
+        if wish is not None:
+            wished.append(wish)
+    return [wish for wish in wished if not _is_granted(workspace, instance, wish)]
 
 
-def _look(workspace: Workspace, user_id: UserId, data_source_id: DataSourceId) -> _Seen | None:
+def _is_granted(workspace: Workspace, instance: dg.DagsterInstance, wish: Wish) -> bool:
+    """Whether the run exists; then its token is stored and asks for nothing more."""
+    if not wish.probe:
+        run = runs.existing_runs(instance, [wish.run_key]).get(wish.run_key)
+        return run is not None and run.status is not dg.DagsterRunStatus.NOT_STARTED
+    # By digest, not by key: syncing moves the fence, and with it the key.
+    run = runs.newest_probe_run(instance, str(wish.data_source_id))
+    if run is None or run.tags[runs.PROBE_TAG] != wish.probe or run.status is dg.DagsterRunStatus.NOT_STARTED:
+        return False
+    _store(workspace, wish.user_id, wish.data_source_id, wish.token)
+    return True
+
+
+def _look(workspace: Workspace, user_id: UserId, data_source_id: DataSourceId) -> Wish | None:
     from workstation_pipelines.db import data_sources, health
 
     with workspace.database.transaction_with_rls(user_id) as connection:
@@ -88,13 +89,13 @@ def _look(workspace: Workspace, user_id: UserId, data_source_id: DataSourceId) -
         return None
     key = _key_without_probe(state)
     if key is not None:
-        return _Seen(Wish(user_id, data_source_id, key), None)
+        return Wish(user_id, data_source_id, key)
     token = _probed(workspace, data_source, stored)
     if token is None or token == stored:
         return None
-    # The fence counts the syncs: the same change seen again after one is another wish.
     digest = blake2b(token.encode(), digest_size=8).hexdigest()
-    return _Seen(Wish(user_id, data_source_id, f"{data_source_id}:{data_source.fence}:{digest}"), token)
+    # The fence counts the syncs: a folder that goes back to how it was wants a run of its own.
+    return Wish(user_id, data_source_id, f"{data_source_id}:{data_source.fence}:{digest}", digest, token)
 
 
 def _must_wait(state: SourceState) -> bool:

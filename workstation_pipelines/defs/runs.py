@@ -27,9 +27,12 @@ LOCATION = "sync"
 REPOSITORY = "__repository__"
 DATA_SOURCE_TAG = "workstation/data_source"
 SCHEDULED_SYNC_TAG = "workstation/scheduled_sync"
+PROBE_TAG = "workstation/probe"
 RUN_KEY_TAG = "dagster/run_key"
 FORGOTTEN_AFTER = timedelta(hours=2)
 """A run that is said to be under way for so long without an event was lost with its machine."""
+
+RECENT_RUNS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +58,29 @@ def end_as_cancelled(context: dg.AssetExecutionContext) -> NoReturn:
     raise DagsterExecutionInterruptedError from None
 
 
-def tags_of(*, user_id: str, data_source_id: str, scheduled_sync_id: str | None = None) -> dict[str, str]:
+def tags_of(
+    *, user_id: str, data_source_id: str, scheduled_sync_id: str | None = None, probe: str | None = None
+) -> dict[str, str]:
     """Return a run's tags: ids alone, since Dagster shows and keeps them in clear."""
-    tags = {USER_TAG: user_id, DATA_SOURCE_TAG: data_source_id}
-    return tags if scheduled_sync_id is None else tags | {SCHEDULED_SYNC_TAG: scheduled_sync_id}
+    tags = {
+        USER_TAG: user_id,
+        DATA_SOURCE_TAG: data_source_id,
+        SCHEDULED_SYNC_TAG: scheduled_sync_id,
+        PROBE_TAG: probe,
+    }
+    return {key: value for key, value in tags.items() if value}
 
 
 def existing_runs(instance: dg.DagsterInstance, run_keys: Sequence[str]) -> dict[str, dg.DagsterRun]:
     """Return the runs that were created for these run keys."""
     runs = instance.get_runs(dg.RunsFilter(tags={RUN_KEY_TAG: list(run_keys)})) if run_keys else []
     return {run.tags[RUN_KEY_TAG]: run for run in runs}
+
+
+def newest_probe_run(instance: dg.DagsterInstance, data_source_id: str) -> dg.DagsterRun | None:
+    """Return the newest run that a change of this data source asked for, if it is among its last few runs."""
+    recent = instance.get_runs(dg.RunsFilter(tags={DATA_SOURCE_TAG: data_source_id}), limit=RECENT_RUNS)
+    return next((run for run in recent if PROBE_TAG in run.tags), None)
 
 
 def busy_partitions(instance: dg.DagsterInstance, partition_keys: Sequence[str], clock: Clock) -> set[str]:

@@ -94,7 +94,7 @@ def _sync(
 
     request = SyncRequest(
         job_type=JobType.FULL_SYNC if config.full_sync else JobType.INCREMENTAL,
-        dagster_run_id=context.run_id,
+        dagster_run_id=context.run.run_id,
         confirm_deletes=config.confirm_deletes,
     )
     items = dg.AssetKey([data_source.source_type.value, "items"])

@@ -89,7 +89,7 @@ def look_for_changes(
         dg.RunRequest(
             run_key=wish.run_key,
             partition_key=str(wish.data_source_id),
-            tags=runs.tags_of(user_id=wish.user_id, data_source_id=str(wish.data_source_id)),
+            tags=runs.tags_of(user_id=wish.user_id, data_source_id=str(wish.data_source_id), probe=wish.probe),
         )
         for wish in wishes
     ]

@@ -1,0 +1,38 @@
+"""A place to run Dagster's definitions in: real application database, Dagster's storage in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from tests.conftest import DatabaseUrls
+from tests.defs.place import Place
+from workstation_pipelines.settings import EmbedderName, Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path, database_urls: DatabaseUrls) -> Settings:
+    return Settings(
+        WORKSTATION_HOME=tmp_path / "home",
+        DATABASE_URL=database_urls.app_url,
+        WORKSTATION_FOLDER_ROOTS=str(tmp_path),
+        WORKSTATION_EMBEDDER=EmbedderName.HASHING,
+    )
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+@pytest.fixture
+def place(tmp_path: Path, settings: Settings, instance: dg.DagsterInstance) -> Iterator[Place]:
+    folder = tmp_path / "notes"
+    folder.mkdir()
+    place = Place(folder, settings, instance)
+    yield place
+    place.workspace.close()
