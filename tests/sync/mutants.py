@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sqlalchemy import text
+
 from workstation_pipelines.db import data_sources, documents, sync_items
 from workstation_pipelines.db.engine import raw
 from workstation_pipelines.sync import batch, run
@@ -19,7 +21,7 @@ def _documents_in_their_own_transaction() -> None:
         raw(connection).commit()
         raw(connection).execute("SELECT app.set_current_user_id(%s)", [arguments["user_id"]])
 
-    batch.documents.store = store  # type: ignore[assignment]
+    _replace(documents, "store", store)
 
 
 def _cursor_before_items() -> None:
@@ -30,7 +32,7 @@ def _cursor_before_items() -> None:
         original(self, batch.Batch(), **arguments)
         return original(self, done, **arguments)
 
-    batch.BatchWriter.write = write  # type: ignore[method-assign]
+    _replace(batch.BatchWriter, "write", write)
 
 
 def _promote_before_work() -> None:
@@ -43,12 +45,12 @@ def _promote_before_work() -> None:
             cursor = self._source.start_cursor()
             data_sources.promote(connection, self._lease, cursor=cursor, status="early", items_synced=0)
 
-    run._Run.start = start  # type: ignore[method-assign]
+    _replace(run._Run, "start", start)
 
 
 def _old_chunks_stay() -> None:
     """Forgets to remove the chunks of the generation before."""
-    documents._DROP_OTHER_GENERATIONS = data_sources.text("SELECT :user_id, CAST(:ids AS uuid[])")
+    _replace(documents, "_DROP_OTHER_GENERATIONS", text("SELECT :user_id, CAST(:ids AS uuid[])"))
 
 
 def _deletes_keep_documents() -> None:
@@ -59,12 +61,18 @@ def _deletes_keep_documents() -> None:
         original(*arguments, **named)
         return []
 
-    batch.sync_items.mark_deleted = mark_deleted
+    _replace(sync_items, "mark_deleted", mark_deleted)
 
 
 def _no_fence() -> None:
     """Lets a holder write whose lease was taken over."""
-    batch.prove_lease = lambda connection, lease: None
+    _replace(batch, "prove_lease", lambda connection, lease: None)
+
+
+def _replace(owner: object, name: str, value: object) -> None:
+    if not hasattr(owner, name):
+        raise AttributeError(f"the engine has no {name} any more: bring its mutant up to date")
+    setattr(owner, name, value)
 
 
 MUTANTS: dict[str, Callable[[], None]] = {
