@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     fault: str | None = Field(None, alias="WORKSTATION_FAULT", pattern=r"^[a-z0-9_.]+:[1-9][0-9]*$")
     """For crash tests: die at the nth passage of a named point, `name:nth`. Off when unset."""
 
+    debug: bool = Field(False, alias="WORKSTATION_DEBUG")
+    """Shows the trace of an unexpected error; it is in the log in any case."""
+
     web_port: int = Field(3000, alias="WORKSTATION_WEB_PORT", ge=1, le=65535)
     """Where `workstation dev` serves Dagster's pages, on the loopback address."""
 

@@ -199,6 +199,30 @@ def mark_deleted(connection: Connection, lease: Lease, *, job_id: SyncJobId, ext
     return [row[0] for row in rows if row[0] is not None]
 
 
+def mark_removed_by_user(
+    connection: Connection, *, user_id: UserId, document_id: UUID, reason: str
+) -> list[UUID]:
+    """Let syncs skip the item of a document, and all that was found inside it, for good; return the documents inside."""
+    rows = connection.execute(
+        text(
+            """
+            WITH RECURSIVE removed AS (
+                SELECT i.data_source_id, i.external_id FROM app.sync_items i
+                 WHERE i.user_id = :user_id AND i.local_document_id = :document
+                 UNION
+                SELECT i.data_source_id, i.external_id FROM app.sync_items i
+                  JOIN removed r ON i.data_source_id = r.data_source_id AND i.parent_external_id = r.external_id
+                 WHERE i.user_id = :user_id AND i.sync_status <> 'deleted')
+            UPDATE app.sync_items i SET sync_status = 'skipped', reason = :reason
+              FROM removed r
+             WHERE i.user_id = :user_id AND i.data_source_id = r.data_source_id AND i.external_id = r.external_id
+            RETURNING i.local_document_id"""
+        ),
+        {"user_id": user_id, "document": document_id, "reason": reason},
+    )
+    return [row[0] for row in rows if row[0] is not None and row[0] != document_id]
+
+
 def mark_seen(connection: Connection, lease: Lease, *, sweep_id: UUID, external_ids: Sequence[str]) -> None:
     connection.execute(
         text(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from workstation_pipelines.model import Content, Cursor, Item, JobType, KnownItem, Page, SourceType
 
@@ -76,3 +76,20 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Release connections; may be called twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Whether a listing shows something. `external_path` is its path as items have it; `reason` is a sentence for a person."""
+
+    external_path: str
+    is_listed: bool
+    reason: str
+
+
+@runtime_checkable
+class Covering(Protocol):
+    """A source that can tell, without listing everything, what becomes of one thing."""
+
+    def coverage(self, reference: str) -> Coverage | None:
+        """Find what a person means by `reference`, a path or a URL; None when that is not within this source."""

@@ -24,8 +24,8 @@ from typing import Any, ClassVar
 from workstation_pipelines.errors import CursorExpiredError, ItemTooLargeError
 from workstation_pipelines.model import Clock, Content, Cursor, Item, ItemType, JobType, NewId, Page, SourceType
 from workstation_pipelines.sources import SourceContext
-from workstation_pipelines.sources.contract import Account, Known
-from workstation_pipelines.sources.folder import names, probe
+from workstation_pipelines.sources.contract import Account, Coverage, Known
+from workstation_pipelines.sources.folder import coverage, names, probe
 from workstation_pipelines.sources.folder import stamp as stamps
 from workstation_pipelines.sources.folder.config import FolderConfig
 from workstation_pipelines.sources.folder.known import Expected
@@ -139,6 +139,10 @@ class LocalFolder:
             )
         stamp = stamps.stamp_of(stat, seen_at=seen_at, digest=stamps.digest_of(body))
         return Content(body, name, self._detect(name, body[:_HEAD_BYTES]), str(stamp))
+
+    def coverage(self, reference: str) -> Coverage | None:
+        """Say whether a walk shows the file that `reference` names: an absolute path, a file URL, or a path below here."""
+        return coverage.find(self._folder, self._config, reference)
 
     def close(self) -> None:
         """Nothing is held open between calls."""

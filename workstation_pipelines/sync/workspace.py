@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from workstation_pipelines.db import data_sources, embedded, vectors
 from workstation_pipelines.db.data_sources import DataSource
@@ -14,7 +14,7 @@ from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.identity import Uuid7, utc_now
 from workstation_pipelines.index.contract import Embedder, Splitter
-from workstation_pipelines.model import IndexConfig, JobResult, JobType, Progress, UserId
+from workstation_pipelines.model import IndexConfig, JobResult, JobType, Progress, SourceType, UserId
 from workstation_pipelines.settings import Settings
 from workstation_pipelines.sources import SourceContext, open_source
 from workstation_pipelines.sources.contract import Source
@@ -121,6 +121,10 @@ class Workspace:
 
     def open_source(self, data_source: DataSource) -> Source:
         """Raises InvalidRequestError for a config that cannot be used."""
+        return self.open_config(data_source.source_type, data_source.config)
+
+    def open_config(self, source_type: SourceType, config: Mapping[str, Any]) -> Source:
+        """Open a source that need not be stored yet. Raises InvalidRequestError for a config that cannot be used."""
         from workstation_pipelines.text.extract import detect_mime_type
 
         context = SourceContext(
@@ -129,7 +133,7 @@ class Workspace:
             detect=detect_mime_type,
             folder_roots=self.settings.folder_roots(),
         )
-        return open_source(data_source.source_type, data_source.config, context)
+        return open_source(source_type, config, context)
 
     def named_source(self, user_id: UserId, name: str) -> DataSource:
         """Raises NotFoundError."""

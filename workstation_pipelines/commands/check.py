@@ -1,0 +1,91 @@
+"""`workstation check`: does the index hold what the documents say, and can it be mended?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workstation_pipelines.commands.exits import ExitCode
+from workstation_pipelines.commands.invocation import Session, open_session
+from workstation_pipelines.commands.output import AsJson, print_json, print_line, shown
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from workstation_pipelines.sync.index import Report, Reworked
+    from workstation_pipelines.sync.vectorize import Vectorizer
+
+NAMED = 20
+
+
+def check(
+    context: typer.Context,
+    source: Annotated[str | None, typer.Option(help="Only this source.")] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Mend what can be mended; nothing is fetched for it.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check the index against the documents. Exit 1 if they do not fit, or still do not after a repair."""
+    from workstation_pipelines.sync import index
+
+    with open_session(context) as session:
+        source_id = session.source(source).id if source is not None else None
+        vectorizer = session.workspace.vectorizer(session.user_id)
+        before = index.check(session.workspace.database, vectorizer, user_id=session.user_id, data_source_id=source_id)
+        report, strays, reworked = before, 0, index.Reworked()
+        if repair and not before.is_clean:
+            strays, reworked = _repair(session, vectorizer, source_id)
+            report = index.check(
+                session.workspace.database, vectorizer, user_id=session.user_id, data_source_id=source_id
+            )
+    if as_json:
+        done = {"strays_removed": strays, "reworked": reworked} if repair else None
+        print_json({"is_clean": report.is_clean, "found": before, "repair": done, "now": report})
+    else:
+        _print_report(before)
+        if repair:
+            _print_repair(strays, reworked, report)
+    raise typer.Exit(ExitCode.OK if report.is_clean else ExitCode.FAILED)
+
+
+def _repair(session: Session, vectorizer: Vectorizer, source_id: UUID | None) -> tuple[int, Reworked]:
+    from workstation_pipelines.sync import index
+
+    database, user_id = session.workspace.database, session.user_id
+    strays = index.remove_strays(database, user_id=user_id)
+    total = index.Reworked()
+    for done in index.reindex(database, vectorizer, user_id=user_id, data_source_id=source_id):
+        total = total.plus(done)
+    return strays, total
+
+
+def _print_report(report: Report) -> None:
+    print_line(
+        f"{'clean' if report.is_clean else 'NOT CLEAN'}: {report.documents:,} documents,"
+        f" {report.chunks:,} chunks of {report.chunks_expected:,}, {report.vectors:,} vectors,"
+        f" {report.strays:,} stray chunks, {report.hashes_checked:,} texts compared with their hash"
+    )
+    problems: list[tuple[str, Any]] = [(f"{each.problem}: {each.title}", each.id) for each in report.stale]
+    problems += [
+        (f"text does not fit its hash: {title}; a change of the item at its source stores it anew", document_id)
+        for document_id, title in report.wrong_hash
+    ]
+    for problem, document_id in problems[:NAMED]:
+        print_line(f"  {shown(problem)} ({document_id})")
+    if len(problems) > NAMED:
+        print_line(f"  and {len(problems) - NAMED:,} more: --json names them")
+
+
+def _print_repair(strays: int, reworked: Reworked, after: Report) -> None:
+    if not strays and not reworked.documents:
+        print_line("repair: nothing to do" if after.is_clean else "repair: nothing of this can be mended from here")
+        return
+    print_line(
+        f"repair: {strays:,} stray chunks removed, {reworked.documents:,} documents mended with {reworked.chunks:,} chunks"
+        f" ({reworked.embedded:,} embedded, {reworked.reused:,} reused), nothing fetched"
+    )
+    print_line("now clean" if after.is_clean else "still not clean:")
+    if not after.is_clean:
+        _print_report(after)

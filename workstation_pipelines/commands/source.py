@@ -1,0 +1,222 @@
+"""`workstation source`: what is connected."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from workstation_pipelines.commands.invocation import Session, open_session
+from workstation_pipelines.commands.output import AsJson, Yes, print_fields, print_json, print_line, print_table
+from workstation_pipelines.commands.questions import confirm
+from workstation_pipelines.errors import InvalidRequestError
+from workstation_pipelines.model import DataSourceId, SourceType
+from workstation_pipelines.sources import SOURCES
+
+if TYPE_CHECKING:
+    from workstation_pipelines.db.data_sources import DataSource
+    from workstation_pipelines.sources.contract import Account
+
+app = typer.Typer(help="Data sources: add, list, show, check, remove.")
+
+
+class Frequency(StrEnum):
+    MANUAL = "manual"
+    HOURLY = "hourly"
+    DAILY = "daily"
+    WEEKLY = "weekly"
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    source_type: Annotated[str, typer.Argument(metavar="TYPE", help=f"One of: {', '.join(sorted(SOURCES))}.")],
+    name: Annotated[str, typer.Argument(help="What to call it from now on.")],
+    path: Annotated[Path | None, typer.Option(help="The folder, for local_folder.")] = None,
+    config: Annotated[str | None, typer.Option(help="The source's settings: a JSON object, or @FILE.")] = None,
+    project: Annotated[str | None, typer.Option(help="Put new documents into this project.")] = None,
+    every: Annotated[
+        Frequency, typer.Option(help="How often to sync by itself, while Dagster runs.")
+    ] = Frequency.MANUAL,
+    as_json: AsJson = False,
+) -> None:
+    """Connect a source. It is looked at first, and not synced yet."""
+    kind = _known_type(source_type)
+    settings = _config(path, config)
+    with open_session(context) as session:
+        account = _look(session, kind, settings)
+        added = _insert(session, kind, name, settings, project, every, account.external_account)
+        is_registered = _register(session, added)
+    if as_json:
+        print_json({**_described(added), "account": account, "is_registered_with_dagster": is_registered})
+        return
+    print_line(f"Added {added.name}: {account.label}")
+    if not is_registered:
+        print_line("Dagster could not be told just now; its sensor finds the source by itself later.")
+    print_line(f"Next: workstation sync {added.name}")
+
+
+@app.command("list")
+def list_sources(context: typer.Context, as_json: AsJson = False) -> None:
+    """List your sources."""
+    from workstation_pipelines.db import data_sources
+
+    with open_session(context) as session, session.transaction() as connection:
+        rows = data_sources.summaries(connection, user_id=session.user_id)
+    if as_json:
+        print_json(rows)
+        return
+    print_table(
+        ["source", "type", "status", "every", "items", "open failures", "last sync", "ended"],
+        [
+            (
+                row.name,
+                row.source_type,
+                row.connection_status,
+                row.sync_frequency,
+                row.live_items,
+                row.open_failures,
+                row.last_sync_at,
+                row.last_sync_status,
+            )
+            for row in rows
+        ],
+        empty="No sources yet: `workstation source add local_folder NAME --path FOLDER` adds one.",
+    )
+
+
+@app.command()
+def show(context: typer.Context, name: str, as_json: AsJson = False) -> None:
+    """Show one source with its settings."""
+    with open_session(context) as session:
+        source = session.source(name)
+    if as_json:
+        print_json(_described(source))
+        return
+    fields = _described(source)
+    print_fields({**fields, "config": json.dumps(fields["config"], ensure_ascii=False)})
+
+
+@app.command("check")
+def check_source(context: typer.Context, name: str, as_json: AsJson = False) -> None:
+    """Reach a source and say what is there. Nothing is fetched or stored."""
+    with open_session(context) as session:
+        source = session.source(name)
+        account = _look(session, source.source_type, source.config)
+    if as_json:
+        print_json(account)
+        return
+    print_fields({"source": source.name, "account": account.label, **account.details})
+
+
+@app.command()
+def remove(context: typer.Context, name: str, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Remove a source and its documents here. What lies at the source is not touched."""
+    from workstation_pipelines.db import data_sources
+
+    with open_session(context) as session:
+        source = session.source(name)
+        with session.transaction() as connection:
+            rows = data_sources.summaries(connection, user_id=session.user_id)
+        documents = next(row.live_items for row in rows if row.id == source.id)
+        confirm(f"Remove {source.name} with its {documents:,} documents and its history?", yes=yes)
+        # Holding the lease keeps a running sync from writing into what is being deleted.
+        with (
+            data_sources.leased(session.workspace.database, source),
+            session.transaction() as connection,
+        ):
+            data_sources.remove(connection, user_id=session.user_id, data_source_id=source.id)
+        _forget(session, source)
+    if as_json:
+        print_json({"removed": source.id, "name": source.name, "documents": documents})
+    else:
+        print_line(f"Removed {source.name} and {documents:,} documents. What lies at the source is untouched.")
+
+
+def _known_type(text: str) -> SourceType:
+    if text not in SOURCES:
+        raise InvalidRequestError(f"no source type {text!r} here: choose one of {', '.join(sorted(SOURCES))}")
+    return SourceType(text)
+
+
+def _config(path: Path | None, config: str | None) -> dict[str, Any]:
+    if (path is None) == (config is None):
+        raise InvalidRequestError("give either --path FOLDER or --config JSON")
+    if path is not None:
+        return {"path": str(path.expanduser().absolute())}
+    text = config or ""
+    if text.startswith("@"):
+        try:
+            text = Path(text[1:]).expanduser().read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidRequestError(f"--config {config} cannot be read: {error}") from error
+    try:
+        decoded = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InvalidRequestError(f"--config is not JSON: {error}") from error
+    if not isinstance(decoded, dict):
+        raise InvalidRequestError('--config must be a JSON object such as {"path": "/home/me/notes"}')
+    return decoded
+
+
+def _look(session: Session, source_type: SourceType, config: Mapping[str, Any]) -> Account:
+    opened = session.workspace.open_config(source_type, config)
+    try:
+        return opened.check()
+    finally:
+        opened.close()
+
+
+def _insert(
+    session: Session,
+    source_type: SourceType,
+    name: str,
+    config: Mapping[str, Any],
+    project: str | None,
+    every: Frequency,
+    external_account: str,
+) -> DataSource:
+    from workstation_pipelines.db import data_sources, library
+
+    new_id = session.workspace.new_id
+    if not 0 < len(name) <= 200 or name != name.strip():
+        raise InvalidRequestError("a source's name has 1 to 200 characters and no blanks at its ends")
+    with session.transaction() as connection:
+        project_id = None
+        if project is not None:
+            project_id = library.ensure_project(connection, user_id=session.user_id, name=project, new_id=new_id)
+        return data_sources.add(
+            connection,
+            user_id=session.user_id,
+            data_source_id=DataSourceId(new_id()),
+            name=name,
+            source_type=source_type,
+            config=config,
+            external_account=external_account,
+            sync_frequency=every.value,
+            project_id=project_id,
+        )
+
+
+def _register(session: Session, source: DataSource) -> bool:
+    from workstation_pipelines.defs import dev
+
+    return dev.register(session.workspace.settings, source.source_type, source.id)
+
+
+def _forget(session: Session, source: DataSource) -> None:
+    from workstation_pipelines.defs import dev
+
+    dev.forget(session.workspace.settings, source.source_type, source.id)
+
+
+def _described(source: DataSource) -> dict[str, Any]:
+    names = (
+        "id name source_type connection_status status_message config external_account project_id sync_frequency"
+        " is_active total_items_synced last_sync_at last_sync_status created_at"
+    )
+    return {name: getattr(source, name) for name in names.split()}
