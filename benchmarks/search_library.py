@@ -19,11 +19,16 @@ from workstation_pipelines.text.lexemes import lexer_for
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A document to store as one chunk."""
+    """A document to store, cut into chunks of `chunk_characters`; None makes one chunk of it."""
 
     title: str
     text: str
     language: str | None = None
+    chunk_characters: int | None = None
+
+    def chunks(self) -> list[str]:
+        size = self.chunk_characters or len(self.text)
+        return [self.text[start : start + size] for start in range(0, len(self.text), size)]
 
 
 @contextmanager
@@ -76,8 +81,9 @@ def store(
     texts: Sequence[Text],
     halfvecs: Sequence[bytes],
 ) -> list[DocumentId]:
-    """Store each text as a document of one chunk; returns the ids in order."""
-    writes = [_write(text, halfvec, config) for text, halfvec in zip(texts, halfvecs, strict=True)]
+    """Store each text as a document; `halfvecs` are its chunks' in order. Returns the document ids in order."""
+    vectors = iter(halfvecs)
+    writes = [_write(text, [(chunk, next(vectors)) for chunk in text.chunks()], config) for text in texts]
     with database.transaction_with_rls(user_id) as connection:
         documents.store(
             connection,
@@ -90,9 +96,7 @@ def store(
     return [write.id for write in writes]
 
 
-def _write(text: Text, halfvec: bytes, config: IndexConfig) -> documents.DocumentWrite:
-    digest = hashlib.blake2b(text.text.encode(), digest_size=16).digest()
-    chunk = Chunk(0, text.text, 0, len(text.text), "", max(1, len(text.text) // 4))
+def _write(text: Text, chunks: Sequence[tuple[str, bytes]], config: IndexConfig) -> documents.DocumentWrite:
     return documents.DocumentWrite(
         id=DocumentId(uuid4()),
         is_new=True,
@@ -103,9 +107,21 @@ def _write(text: Text, halfvec: bytes, config: IndexConfig) -> documents.Documen
         size_bytes=len(text.text.encode()),
         source_created_at=None,
         source_modified_at=None,
-        content_hash=digest.hex(),
+        content_hash=_hash(text.text).hex(),
         language=text.language,
         text=text.text,
         index_config_id=config.id,
-        chunks=[documents.ChunkWrite(chunk, digest, lexer_for(text.language).counted(text.text), halfvec)],
+        chunks=list(_chunk_writes(text, chunks)),
     )
+
+
+def _chunk_writes(text: Text, chunks: Sequence[tuple[str, bytes]]) -> Iterator[documents.ChunkWrite]:
+    start = 0
+    for ordinal, (piece, halfvec) in enumerate(chunks):
+        chunk = Chunk(ordinal, piece, start, start + len(piece), "", max(1, len(piece) // 4))
+        yield documents.ChunkWrite(chunk, _hash(piece), lexer_for(text.language).counted(piece), halfvec)
+        start += len(piece)
+
+
+def _hash(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()

@@ -23,6 +23,7 @@ from workstation_pipelines.db import search as stored
 from workstation_pipelines.db.data_sources import DataSource
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import InvalidRequestError, SourceUnavailableError
+from workstation_pipelines.index import query as queries
 from workstation_pipelines.index import search
 from workstation_pipelines.index.store import PostgresVectorStore
 from workstation_pipelines.model import (
@@ -218,6 +219,11 @@ class TestDemands:
         alice.add("Übergabe war nicht die grösste", title="apart")
         assert alice.titles('"grosste ubergabe"') == ["together"]
 
+    def test_a_phrase_of_part_of_an_identifier_is_looked_for_in_the_text(self, alice: Shelf) -> None:
+        alice.add("notes of release v2.1.3", title="release")
+        alice.add("notes of release v3.2.1", title="other")
+        assert alice.titles('"v2.1" release') == ["release"]
+
     def test_a_phrase_restricts_the_vectors_too(self, alice: Shelf) -> None:
         alice.add("annual report of the plant", title="together")
         alice.add("report of the annual plant", title="apart")
@@ -269,7 +275,7 @@ class TestScope:
     def test_an_empty_restriction_admits_nothing_and_asks_no_database(self, field: str) -> None:
         nowhere = Database("postgresql+psycopg://nobody@127.0.0.1:1/none")
         config = IndexConfig(IndexConfigId(uuid4()), WordVectors.name, WordVectors.model, 384, 254, 0)
-        scope = replace(Scope(ALICE), **{field: ()})
+        scope = replace(Scope(ALICE), **{field: ()})  # type: ignore[arg-type]  # each of them is a sequence
         found = search.search(nowhere, WordVectors(), config, "pump", scope)
         assert found.nothing_relevant
         nowhere.close()
@@ -283,6 +289,19 @@ class TestScope:
             rows.store(connection, ALICE, [replace(new, id=changed, is_new=False, generation=2)])
         assert alice.titles("pump", mode="text") == []
         assert [hit.id for hit in alice.find("manual").hits] == [f"{changed}#2#0"]
+
+    def test_chunks_of_another_generation_take_no_part_in_a_ranking(
+        self, alice: Shelf, admin: psycopg.Connection[Any]
+    ) -> None:
+        alice.add("pump manual", title="")
+        admin.execute("UPDATE app.documents SET live_generation = 7")
+        filters = search_scope.Filters(Scope(ALICE))
+        vector = WordVectors().embed(["pump"])[0]
+        with alice.database.transaction_with_rls(ALICE) as connection:
+            assert stored.rank_by_text(connection, filters, terms=[["pump"]], limit=9).matches == []
+            for exact_up_to in (0, 10):
+                options = {"index_config": alice.config, "vector": vector, "limit": 9, "exact_up_to": exact_up_to}
+                assert nearest.nearest(connection, filters, **options) == []  # type: ignore[arg-type]
 
     def test_a_store_that_lags_behind_shows_nothing_dead(self, alice: Shelf) -> None:
         live = alice.add("pump manual", title="live")
@@ -388,7 +407,7 @@ class TestRefusals:
         alice.add("pump manual", title="manual")
         for query in HOSTILE:
             for mode in search.Mode:
-                alice.find(query[: search.queries.LONGEST_QUERY], mode=mode)
+                alice.find(query[: queries.LONGEST_QUERY], mode=mode)
         assert alice.titles("pump") == ["manual"]
 
     def test_a_lexeme_of_any_characters_matches_itself_and_nothing_else(self, alice: Shelf) -> None:

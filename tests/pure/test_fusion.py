@@ -65,6 +65,10 @@ def test_scores_stay_between_0_and_1_and_carry_their_signals() -> None:
     assert (hits[0].bm25, hits[0].cosine, hits[1].bm25) == (99.0, 1.0, None)
 
 
+def test_words_keep_their_order_above_the_full_weight_of_the_query() -> None:
+    assert _order(fusion.fuse({A: 12.0, B: 15.0}, {}, PROSE, CALIBRATION)) == [B, A]
+
+
 def test_ties_are_ordered_by_chunk() -> None:
     assert _order(fusion.fuse({B: 5.0, A: 5.0}, {}, PROSE, CALIBRATION)) == [A, B]
 

@@ -3,11 +3,12 @@
 Fusion by rank forgets how sure each ranking is: on identifiers it mixes in neighbours, on paraphrases chance words. Here
 both scores become evidence of 0..1 with a fixed meaning, and their weighted sum ranks:
 
-    words    = BM25 / sum of the weights of all asked terms: about the share of the query, by rarity, that a chunk has
+    words    = BM25 / sum of the weights of all asked terms: about the share of the query, by rarity, that a chunk has;
+               where repetition lifts the best above 1, all are scaled down to it
     meaning  = cosine similarity, stretched from the range in which the model's answers lie
     score    = w * words + (1 - w) * meaning,  w = 0.25 + 0.5 * share of the query that is identifiers found in the scope
 
-The numbers were tuned on one half of benchmarks/search_corpus; benchmarks/README.md has the figures of the other half.
+The numbers were tuned on one half of benchmarks/search_corpus, whose README has the figures of the other half.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ def fuse(
     else:
         weight = WEIGHT_OF_WORDS + WEIGHT_OF_IDENTIFIERS * query.identifiers
     by_words, by_meaning = bm25 or {}, cosines or {}
-    words = {key: min(1.0, value / query.total_weight) for key, value in by_words.items()}
+    full = max(query.total_weight, max(by_words.values(), default=0.0))
+    words = {key: value / full for key, value in by_words.items()}
     kept = by_words if cosines is None else _relevant(words, by_meaning, query, calibration)
     fused = [
         Fused(
