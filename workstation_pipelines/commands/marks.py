@@ -38,12 +38,12 @@ class Marker:
         return self._wanted[language]
 
 
-def excerpt(text: str, marker: Marker, *, indent: str) -> Text:
-    """Return the stretch of `text` with most marks, at most EXCERPT_CHARACTERS long, as one indented line."""
+def excerpt(text: str, marker: Marker, *, indent: str, characters: int = EXCERPT_CHARACTERS) -> Text:
+    """Return the stretch of `text` with most marks, at most so many characters, as one indented line."""
     from rich.text import Text
 
     marks = marker.marks(text)
-    start, end = _densest(text, marks)
+    start, end = _densest(text, marks, characters)
     shown = Text(indent + ("... " if start else ""))
     at = start
     for left, right in marks:
@@ -56,17 +56,17 @@ def excerpt(text: str, marker: Marker, *, indent: str) -> Text:
     return shown
 
 
-def _densest(text: str, marks: list[tuple[int, int]]) -> tuple[int, int]:
-    if len(text) <= EXCERPT_CHARACTERS:
+def _densest(text: str, marks: list[tuple[int, int]], characters: int) -> tuple[int, int]:
+    if len(text) <= characters:
         return 0, len(text)
     best, most = 0, 0
     for left, _ in marks:
-        held = sum(left <= other < left + EXCERPT_CHARACTERS for other, _ in marks)
+        held = sum(left <= other < left + characters for other, _ in marks)
         if held > most:
             best, most = left, held
     # A little before the first mark, so that it does not stand without its sentence.
-    start = max(0, min(best - EXCERPT_CHARACTERS // 5, len(text) - EXCERPT_CHARACTERS))
-    end = min(len(text), start + EXCERPT_CHARACTERS)
+    start = max(0, min(best - characters // 5, len(text) - characters))
+    end = min(len(text), start + characters)
     start = text.find(" ", start) + 1 if start and text.find(" ", start) >= 0 else start
     end = text.rfind(" ", start, end) if end < len(text) and text.rfind(" ", start, end) > start else end
     return start, end

@@ -10,7 +10,7 @@ from uuid import UUID
 import typer
 
 from workstation_pipelines.commands.invocation import Session, open_session
-from workstation_pipelines.commands.marks import Marker, excerpt
+from workstation_pipelines.commands.marks import EXCERPT_CHARACTERS, Marker, excerpt
 from workstation_pipelines.commands.output import AsJson, print_json, print_line, safe, shown
 from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.model import Scope, SourceType
@@ -117,24 +117,25 @@ def _print_result(result: SearchResult, marker: Marker, *, explain: bool) -> Non
     if result.nothing_relevant:
         print_line("Nothing relevant found.")
     for number, hit in enumerate(result.hits, 1):
-        print_hit(hit, marker, number=number)
+        print_hit(hit, marker, label=f"{number}. ")
         if explain:
             print_reasons(hit)
         print_line()
 
 
-def print_hit(hit: Hit, marker: Marker, *, number: int) -> None:
+def print_hit(hit: Hit, marker: Marker, *, label: str, characters: int = EXCERPT_CHARACTERS) -> None:
     """Print where a passage stands, then the part of it that holds most of the query's words."""
     from rich.text import Text
 
     where = hit.external_path or hit.external_url or str(hit.document_id)
-    head = Text(f"{number}. ")
+    head = Text(label)
+    indent = " " * len(label)
     head.append(shown(hit.title), style="bold")
     head.append(f"  {shown(where)}  {hit.score:.2f}", style="dim")
     print_line(head)
     if hit.heading_path:
-        print_line(Text(f"   {shown(hit.heading_path)}", style="italic"))
-    print_line(excerpt(safe(hit.text), marker, indent="   "))
+        print_line(Text(f"{indent}{shown(hit.heading_path)}", style="italic"))
+    print_line(excerpt(safe(hit.text), marker, indent=indent, characters=characters))
 
 
 def print_reasons(hit: Hit) -> None:

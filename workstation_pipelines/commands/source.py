@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
@@ -14,14 +15,17 @@ from workstation_pipelines.commands.invocation import Session, open_session
 from workstation_pipelines.commands.output import AsJson, Yes, print_fields, print_json, print_line, print_table
 from workstation_pipelines.commands.questions import confirm
 from workstation_pipelines.errors import InvalidRequestError
+from workstation_pipelines.identity import utc_now
 from workstation_pipelines.model import DataSourceId, SourceType
 from workstation_pipelines.sources import SOURCES
 
 if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
     from workstation_pipelines.db.data_sources import DataSource
     from workstation_pipelines.sources.contract import Account
 
-app = typer.Typer(help="Data sources: add, list, show, check, remove.")
+app = typer.Typer(help="Data sources: add, list, show, check, schedule, remove.")
 
 
 class Frequency(StrEnum):
@@ -39,9 +43,7 @@ def add(
     path: Annotated[Path | None, typer.Option(help="The folder, for local_folder.")] = None,
     config: Annotated[str | None, typer.Option(help="The source's settings: a JSON object, or @FILE.")] = None,
     project: Annotated[str | None, typer.Option(help="Put new documents into this project.")] = None,
-    every: Annotated[
-        Frequency, typer.Option(help="How often to sync by itself, while Dagster runs.")
-    ] = Frequency.MANUAL,
+    every: Annotated[Frequency, typer.Option(help="Sync also by the clock, while Dagster runs.")] = Frequency.MANUAL,
     as_json: AsJson = False,
 ) -> None:
     """Connect a source. It is looked at first, and not synced yet."""
@@ -111,6 +113,33 @@ def check_source(context: typer.Context, name: str, as_json: AsJson = False) -> 
         print_json(account)
         return
     print_fields({"source": source.name, "account": account.label, **account.details})
+
+
+@app.command()
+def schedule(
+    context: typer.Context,
+    name: str,
+    every: Frequency,
+    timezone: Annotated[str, typer.Option(help="An IANA name; daily and weekly keep its time of day.")] = "UTC",
+    as_json: AsJson = False,
+) -> None:
+    """Say how often a source is synced. The first sync is due at once, if Dagster runs."""
+    from workstation_pipelines.db import schedules
+
+    zone = _known_zone(timezone)
+    with open_session(context) as session:
+        source = session.source(name)
+        with session.transaction() as connection:
+            _set_frequency(session, connection, source, every, timezone=zone)
+            rows = schedules.of_user(connection, user_id=session.user_id, data_source_id=source.id)
+    if as_json:
+        print_json({"name": source.name, "sync_frequency": every, "schedules": rows})
+    elif every is Frequency.MANUAL:
+        print_line(
+            f"{source.name} is not synced by the clock; while `workstation dev` runs, changes are noticed anyway."
+        )
+    else:
+        print_line(f"{source.name} is synced {every} from now on, while `workstation dev` runs.")
 
 
 @app.command()
@@ -189,7 +218,7 @@ def _insert(
         project_id = None
         if project is not None:
             project_id = library.ensure_project(connection, user_id=session.user_id, name=project, new_id=new_id)
-        return data_sources.add(
+        added = data_sources.add(
             connection,
             user_id=session.user_id,
             data_source_id=DataSourceId(new_id()),
@@ -200,6 +229,31 @@ def _insert(
             sync_frequency=every.value,
             project_id=project_id,
         )
+        _set_frequency(session, connection, added, every)
+        return added
+
+
+def _set_frequency(
+    session: Session, connection: Connection, source: DataSource, every: Frequency, *, timezone: str = "UTC"
+) -> None:
+    from workstation_pipelines.db import schedules
+
+    schedules.set_frequency(
+        connection,
+        user_id=session.user_id,
+        data_source_id=source.id,
+        sync_frequency=every.value,
+        schedule_id=session.workspace.new_id(),
+        now=utc_now(),
+        timezone=timezone,
+    )
+
+
+def _known_zone(name: str) -> str:
+    try:
+        return ZoneInfo(name).key
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidRequestError(f"no time zone {name!r}: use an IANA name such as Europe/Oslo") from None
 
 
 def _register(session: Session, source: DataSource) -> bool:
