@@ -49,7 +49,9 @@ CREATE TABLE app.data_sources (
 
 ALTER TABLE app.documents ADD CONSTRAINT documents_data_source_fk FOREIGN KEY (user_id, data_source_id)
     REFERENCES app.data_sources (user_id, id) ON DELETE CASCADE;
-CREATE INDEX documents_data_source ON app.documents (user_id, data_source_id);
+-- Partial, as are documents_project and sync_items_document, so that a look-up by (user_id, id) cannot take them: on a
+-- table that was never analysed the planner ties, and a foreign key check that walks a user's whole range is ruinous.
+CREATE INDEX documents_data_source ON app.documents (user_id, data_source_id) WHERE data_source_id IS NOT NULL;
 
 CREATE TABLE app.sync_jobs (
     id uuid PRIMARY KEY,
@@ -125,7 +127,7 @@ CREATE TABLE app.sync_items (
     CONSTRAINT sync_items_document_fk FOREIGN KEY (user_id, local_document_id)
         REFERENCES app.documents (user_id, id) ON DELETE SET NULL (local_document_id)
 );
-CREATE INDEX sync_items_document ON app.sync_items (user_id, local_document_id);
+CREATE INDEX sync_items_document ON app.sync_items (user_id, local_document_id) WHERE local_document_id IS NOT NULL;
 CREATE INDEX sync_items_parent ON app.sync_items (user_id, data_source_id, parent_external_id)
     WHERE parent_external_id IS NOT NULL;
 

@@ -131,7 +131,7 @@ documents = _entity(
     _belongs_to("documents_project_fk", "project_id", "projects", "SET NULL (project_id)"),
     _belongs_to("documents_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
     Index("documents_project", "user_id", "project_id", postgresql_where=text("project_id IS NOT NULL")),
-    Index("documents_data_source", "user_id", "data_source_id"),
+    Index("documents_data_source", "user_id", "data_source_id", postgresql_where=text("data_source_id IS NOT NULL")),
 )
 
 chunks = _table(
@@ -206,7 +206,7 @@ sync_items = _table(
     PrimaryKeyConstraint("user_id", "data_source_id", "external_id", name="sync_items_pkey"),
     _belongs_to("sync_items_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
     _belongs_to("sync_items_document_fk", "local_document_id", "documents", "SET NULL (local_document_id)"),
-    Index("sync_items_document", "user_id", "local_document_id"),
+    Index("sync_items_document", "user_id", "local_document_id", postgresql_where=text("local_document_id IS NOT NULL")),
     Index(
         "sync_items_parent",
         "user_id",
