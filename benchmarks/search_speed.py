@@ -54,7 +54,7 @@ class Draws:
     def vectors(self, count: int) -> NDArray[np.float32]:
         centres = self._centres[self.random.integers(len(self._centres), size=count)]
         drawn = centres + 0.9 * self.random.normal(size=(count, self.dimensions))
-        return (drawn / np.linalg.norm(drawn, axis=1, keepdims=True)).astype(np.float32)
+        return np.asarray(drawn / np.linalg.norm(drawn, axis=1, keepdims=True), np.float32)
 
     def words(self, count: int) -> str:
         return " ".join(self.random.choice(self._words, size=count, p=self._shares))

@@ -290,27 +290,21 @@ class TestScope:
         assert alice.titles("pump", mode="text") == []
         assert [hit.id for hit in alice.find("manual").hits] == [f"{changed}#2#0"]
 
-    def test_chunks_of_another_generation_take_no_part_in_a_ranking(
-        self, alice: Shelf, admin: psycopg.Connection[Any]
+    @pytest.mark.parametrize("death", ["live_generation = 7", "deleted_at = now()"])
+    def test_dead_chunks_take_no_part_in_a_ranking_and_are_not_shown(
+        self, alice: Shelf, admin: psycopg.Connection[Any], death: str
     ) -> None:
-        alice.add("pump manual", title="")
-        admin.execute("UPDATE app.documents SET live_generation = 7")
+        dead = alice.add("pump manual", title="")
+        admin.execute(f"UPDATE app.documents SET {death}")  # noqa: S608 - constants above
         filters = search_scope.Filters(Scope(ALICE))
         vector = WordVectors().embed(["pump"])[0]
         with alice.database.transaction_with_rls(ALICE) as connection:
             assert stored.rank_by_text(connection, filters, terms=[["pump"]], limit=9).matches == []
             for exact_up_to in (0, 10):
                 options = {"index_config": alice.config, "vector": vector, "limit": 9, "exact_up_to": exact_up_to}
-                assert nearest.nearest(connection, filters, **options) == []  # type: ignore[arg-type]
-
-    def test_a_store_that_lags_behind_shows_nothing_dead(self, alice: Shelf) -> None:
-        live = alice.add("pump manual", title="live")
-
-        class Lagging(PostgresVectorStore):
-            def nearest(self, filters: Any, **options: Any) -> list[nearest.Neighbour]:
-                return [nearest.Neighbour((live, 9, 0), 0.9), nearest.Neighbour((uuid4(), 1, 0), 0.8)]
-
-        assert alice.titles("nothing shared", store=Lagging(alice.database)) == []
+                assert nearest.nearest(connection, filters, **options) == []
+            # Whoever found them, a vector store that lags behind for one.
+            assert stored.hits(connection, user_id=ALICE, keys=[(dead, 1, 0), (uuid4(), 1, 0)]) == {}
 
 
 class TestHits:
