@@ -96,10 +96,7 @@ def test_a_holder_that_slept_through_a_takeover_is_fenced(
     sleeper = start(Wish(database_urls.app_url, str(where), fault=f"{point}:stop"))
     sleeper.wait_until_stopped()
     with psycopg.connect(libpq_url(database_urls.admin_url), autocommit=True) as admin:
-        # The server gives up on the silent client, as it would after its TCP connection has died.
-        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
-        if point.startswith("end"):  # it sleeps inside a transaction, whose locks the newer run would wait for
-            admin.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'")
+        give_up_on_the_silent_client(admin)
         assert sync(Wish(database_urls.app_url, str(where))).status == "completed"
         jobs = admin.execute("SELECT count(*), max(updated_at) FROM app.sync_jobs").fetchone()
         sleeper.go_on()
@@ -114,10 +111,31 @@ def test_without_the_fence_the_sleeper_would_write(database_urls: DatabaseUrls, 
     sleeper = start(Wish(database_urls.app_url, str(where), fault="page_listed:2:stop", mutant="no_fence"))
     sleeper.wait_until_stopped()
     with psycopg.connect(libpq_url(database_urls.admin_url), autocommit=True) as admin:
-        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        give_up_on_the_silent_client(admin)
     version, _ = next(stories)
     sync(Wish(database_urls.app_url, str(where)))
     sleeper.go_on()
     sleeper.wait()
     assert checker.check(database_urls.admin_url, "alice", version.truth)
 
+
+def test_a_holder_asleep_inside_a_transaction_is_waited_for_a_moment(
+    database_urls: DatabaseUrls, tmp_path: Path
+) -> None:
+    _, where = next(story(tmp_path, "folder"))
+    sleeper = start(Wish(database_urls.app_url, str(where), fault="page_items_written:1:stop"))
+    sleeper.wait_until_stopped()
+    with psycopg.connect(libpq_url(database_urls.admin_url), autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
+        assert start(Wish(database_urls.app_url, str(where))).wait() == "BusyError"
+        give_up_on_the_silent_client(admin)
+    sleeper.go_on()
+    sleeper.wait()
+    assert sync(Wish(database_urls.app_url, str(where))).status == "completed"
+
+
+def give_up_on_the_silent_client(admin: psycopg.Connection[tuple[object, ...]]) -> None:
+    """Do what the server does when a client's connection has died, or has idled too long in a transaction."""
+    admin.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'wp_app' AND datname = current_database()"
+    )

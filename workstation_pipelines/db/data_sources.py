@@ -12,7 +12,7 @@ from uuid import UUID
 import psycopg
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.sql.expression import TextClause, bindparam
 
 from workstation_pipelines.db.engine import Database
@@ -44,6 +44,10 @@ class DataSource:
     last_sync_at: datetime | None
     last_sync_status: str | None
     created_at: datetime
+
+
+TAKEOVER_WAIT_S = 5
+"""How long a new holder waits for the transaction of one that lost its lock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,14 +162,26 @@ def leased(database: Database, source: DataSource) -> Iterator[Lease]:
         ).fetchone()
         if got is None or not got[0]:
             raise BusyError(f"source {source.name!r} is being synced by another run: wait for it or look at `jobs list`")
-        with database.transaction_with_rls(source.user_id) as transaction:
-            fence = transaction.execute(
-                text("UPDATE app.data_sources SET fence = fence + 1 WHERE user_id = :user_id AND id = :id RETURNING fence"),
-                {"user_id": source.user_id, "id": source.id},
-            ).scalar_one_or_none()
+        fence = _next_fence(database, source)
         if fence is None:
             raise NotFoundError(f"no data source {source.id}: it was removed a moment ago")
         yield Lease(source.id, source.user_id, fence)
+
+
+def _next_fence(database: Database, source: DataSource) -> int | None:
+    try:
+        with database.transaction_with_rls(source.user_id) as transaction:
+            transaction.execute(text(f"SET LOCAL lock_timeout = '{TAKEOVER_WAIT_S}s'"))
+            fence: int | None = transaction.execute(
+                text("UPDATE app.data_sources SET fence = fence + 1 WHERE user_id = :user_id AND id = :id RETURNING fence"),
+                {"user_id": source.user_id, "id": source.id},
+            ).scalar_one_or_none()
+            return fence
+    except OperationalError as error:
+        if isinstance(error.orig, psycopg.errors.LockNotAvailable):
+            # It lost its lock but sleeps inside a transaction, which the server ends after a while.
+            raise BusyError(f"an earlier run of source {source.name!r} has not let go yet: try again in a minute") from None
+        raise
 
 
 def prove_lease(connection: Connection, lease: Lease) -> None:

@@ -143,7 +143,10 @@ def _become_app_role(connection: psycopg.Connection[Any], _record: object) -> No
     was_autocommit = connection.autocommit
     connection.autocommit = True
     # Together in one round trip; identifiers are constants of ours.
-    connection.execute(f"SET ROLE {APP_ROLE}; SET search_path = app, public; SET row_security = on")
+    connection.execute(
+        f"SET ROLE {APP_ROLE}; SET search_path = app, public; SET row_security = on; "
+        "SET idle_in_transaction_session_timeout = '2min'"
+    )
     connection.autocommit = was_autocommit
 
 
