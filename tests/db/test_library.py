@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import ProgrammingError
 
 from tests.db import waiting
 from tests.db.conftest import ALICE
@@ -284,6 +285,12 @@ def test_tag_and_tombstone_at_the_same_time_leave_the_right_count(
         assert {row.name: row.document_count for row in library.tags(connection, user_id=ALICE)} == (
             {"tag": 0, "new": 0} if verb == "tag" else {"tag": 0}
         )
+
+
+@pytest.mark.usefixtures("alices")
+def test_link_between_document_and_tag_cannot_be_changed_past_the_counts(database: Database) -> None:
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        database.query_with_rls(ALICE, "UPDATE app.document_tags SET tag_id = tag_id")
 
 
 def test_deleting_a_project_or_tag_leaves_its_documents(database: Database, alices: Library) -> None:

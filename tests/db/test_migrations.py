@@ -215,12 +215,12 @@ def test_every_table_says_when_a_row_came_and_when_it_last_changed(admin: Admin)
     then = datetime(2020, 1, 1, tzinfo=UTC)
     for table in _TABLES:
         name = sql.Identifier("app", table)
-        moments = sql.SQL("SELECT min(created_at), min(updated_at), now() FROM {}").format(name)
-        backdate = sql.SQL("UPDATE {} SET created_at = %s").format(name)
-        admin.execute(backdate, [then])
-        created, updated, now = admin.execute(moments).fetchall()[0]
-        assert created == then
-        assert (now - updated).total_seconds() < 1, f"{table} was not touched"
+        admin.execute("SET session_replication_role = replica")  # no triggers
+        admin.execute(sql.SQL("UPDATE {} SET created_at = %s, updated_at = %s").format(name), [then, then])
+        admin.execute("RESET session_replication_role")
+        admin.execute(sql.SQL("UPDATE {} SET user_id = user_id").format(name))
+        (moments,) = admin.execute(sql.SQL("SELECT min(created_at), min(updated_at) > %s FROM {}").format(name), [then])
+        assert (table, *moments) == (table, then, True)
 
 
 def test_present_tables_are_the_known_ones(admin: Admin) -> None:

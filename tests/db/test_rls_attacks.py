@@ -364,6 +364,12 @@ def test_deleting_a_source_takes_bobs_rows_with_it_and_no_others(bob: Attacker, 
     assert bobs.user_id == "bob"
 
 
+def test_context_ends_with_its_transaction(bob: Attacker) -> None:
+    assert bob.run("SELECT app.current_user_id()").fetchall() == [("bob",)]
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="no user context"):
+        bob.connection.execute("SELECT * FROM app.documents")
+
+
 def test_context_set_for_the_session_would_outlive_its_transaction(bob: Attacker) -> None:
     """Why the context is transaction-local, and why the pool clears it all the same."""
     bob.connection.execute("SELECT set_config('app.user_id', 'alice', false)")

@@ -27,6 +27,8 @@ CONTEXT = {"set_current_user_id", "user_id", "tenant_id"}
 CONDITIONS = {"where.documents": "d.user_id = :user_id", "where.chunks": "c.user_id = :user_id"}
 
 _REFERENCE = re.compile(r"\b(FROM|JOIN|UPDATE|USING|INTO)\s+app\.(\w+|\{\})(?:\s+(?:AS\s+)?(\w+))?")
+# As (alias of the left side or nothing, alias of the right side or the parameter).
+_EQUAL_OWNERS = re.compile(r"(?:\b(\w+)\.|(?<![.\w]))user_id\s*=\s*(?:(:user_id|%s)|(\w+)\.user_id)")
 _NOT_ALIASES = {"SET", "WHERE", "ON", "USING", "JOIN", "LEFT", "CROSS", "ORDER", "VALUES", "SELECT", "FOR", "LIMIT"}
 _SQL = re.compile(
     r"\b(SELECT\s[\s\S]*\sFROM|INSERT\s+INTO|UPDATE\s[\s\S]*\sSET|DELETE\s+FROM|CREATE\s+(TABLE|INDEX|TEMP)|TRUNCATE"
@@ -58,22 +60,24 @@ def _written(part: ast.expr) -> str:
 
 
 def without_owner(statement: str) -> list[str]:
-    """Return the tables of the schema in a statement whose rows it does not restrict to an owner."""
+    """Return the tables of the schema in a statement whose rows it does not restrict to an owner.
+
+    Each must be led back, by equality of owners, to a bound value or to something outside the string, if it is a part.
+    """
     careless = []
+    tables_by_alias: dict[str, str] = {}
     for verb, table, word in _REFERENCE.findall(statement):
-        if table in ACROSS_USERS:
-            continue
-        alias = "" if word in _NOT_ALIASES else word
         if verb == "INTO":
             columns = re.search(r"INTO\s+app\.[\w{}]+(?:\s+AS\s+\w+)?\s*\(([^)]*)\)", statement)
-            is_owned = columns is not None and "user_id" in columns.group(1)
-        elif alias:
-            is_owned = re.search(rf"\b{alias}\.user_id\s*=|=\s*{alias}\.user_id\b", statement) is not None
-        else:
-            is_owned = re.search(r"(?<![.\w])user_id\s*=", statement) is not None
-        if not is_owned:
-            careless.append(table)
-    return careless
+            if columns is None or "user_id" not in columns.group(1):
+                careless.append(table)
+        elif table not in ACROSS_USERS:
+            tables_by_alias["" if word in _NOT_ALIASES else word] = table
+    equal = {(left, parameter or right) for left, parameter, right in _EQUAL_OWNERS.findall(statement)}
+    led_back = {end for pair in equal for end in pair} - set(tables_by_alias)
+    for _ in tables_by_alias:
+        led_back |= {end for pair in equal if set(pair) & led_back for end in pair}
+    return careless + [table for alias, table in tables_by_alias.items() if alias not in led_back]
 
 
 @pytest.mark.parametrize("path", _DB, ids=lambda path: path.name)
@@ -112,6 +116,8 @@ def test_statements_were_found() -> None:
         ("SELECT * FROM app.tags WHERE user_id = :user_id", []),
         ("SELECT * FROM app.tags t JOIN app.documents d ON d.id = t.id WHERE t.user_id = :user_id", ["documents"]),
         ("SELECT * FROM app.tags t JOIN app.documents d ON d.user_id = t.user_id WHERE t.user_id = :user_id", []),
+        ("SELECT * FROM app.tags t JOIN app.documents d ON d.user_id = t.user_id", ["tags", "documents"]),
+        ("EXISTS (SELECT FROM app.tags t WHERE t.user_id = outside.user_id)", []),
         ("INSERT INTO app.tags (id, name) VALUES (1, 2)", ["tags"]),
         ("INSERT INTO app.tags (id, user_id) VALUES (1, 2)", []),
         ("UPDATE app.tags SET name = 'x' WHERE id = 1", ["tags"]),
