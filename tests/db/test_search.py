@@ -348,6 +348,15 @@ class TestHits:
         (hit,) = alice.find("pump").hits
         assert {hit.id, *hit.duplicates} == ids
 
+    def test_a_chunk_found_by_words_alone_gets_its_cosine_too(self, alice: Shelf) -> None:
+        class Shortsighted(PostgresVectorStore):
+            def nearest(self, filters: Any, **options: Any) -> list[nearest.Neighbour]:
+                return []
+
+        alice.add("pump manual", title="")
+        (hit,) = alice.find("pump manual", store=Shortsighted(alice.database)).hits
+        assert hit.cosine == pytest.approx(1.0, abs=1e-3)
+
     def test_scores_fall_and_stay_between_0_and_1(self, alice: Shelf) -> None:
         for number in range(5):
             alice.add("pump " * number + f"and words {number}", title=str(number))
