@@ -161,6 +161,8 @@ ALTER TABLE app.documents ALTER COLUMN text SET STORAGE EXTERNAL;
 ANN = """
 CREATE INDEX chunks_ann_384 ON app.chunks USING hnsw ((embedding::halfvec(384)) halfvec_cosine_ops)
     WHERE is_ann_indexed AND vector_dims(embedding) = 384;
+-- What is searched exactly beside it.
+CREATE INDEX chunks_unpromoted ON app.chunks (user_id) WHERE NOT is_ann_indexed;
 """
 
 

@@ -147,6 +147,7 @@ chunks = _table(
     PrimaryKeyConstraint("user_id", "document_id", "generation", "ordinal", name="chunks_pkey"),
     _belongs_to("chunks_document_fk", "document_id", "documents", "CASCADE"),
     Index("chunks_text_hash", "user_id", "index_config_id", "text_hash"),
+    Index("chunks_unpromoted", "user_id", postgresql_where=text("NOT is_ann_indexed")),
     Index(
         "chunks_ann_384",
         literal_column("((embedding)::halfvec(384))").label("embedding_384"),
