@@ -12,7 +12,6 @@ from uuid import uuid4
 
 import psycopg
 import pytest
-from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
 from tests.db.conftest import ALICE, BOB
@@ -224,8 +223,9 @@ def _whole(database: Database, write: DocumentWrite) -> int:
 def test_error_in_the_middle_leaves_nothing_of_a_batch(database: Database, alices: Library) -> None:
     good, bad = (document_write(words, config_id=alices.config.id) for words in ("good", "bad"))
     assert bad.chunks is not None
-    broken = dataclasses.replace(bad, chunks=[dataclasses.replace(bad.chunks[0], text_hash=b"short")])
-    with pytest.raises(psycopg.Error):
+    with_nul = dataclasses.replace(bad.chunks[0].chunk, text="a\0b")
+    broken = dataclasses.replace(bad, chunks=[dataclasses.replace(bad.chunks[0], chunk=with_nul)])
+    with pytest.raises(psycopg.errors.CharacterNotInRepertoire):
         _store(database, alices, good, broken)
     assert (_row(database, good), _row(database, broken)) == (None, None)
 
@@ -238,7 +238,7 @@ def test_chunk_offsets_that_enclose_nothing_are_refused(
     assert write.chunks is not None
     cut = dataclasses.replace(write.chunks[0].chunk, start_offset=start, end_offset=end)
     broken = dataclasses.replace(write, chunks=[dataclasses.replace(write.chunks[0], chunk=cut)])
-    with pytest.raises((IntegrityError, psycopg.errors.CheckViolation), match="chunks_offsets_check"):
+    with pytest.raises((IntegrityError, psycopg.IntegrityError), match="chunks_offsets_check"):
         _store(database, alices, broken)
 
 
@@ -290,18 +290,7 @@ def test_another_users_document_is_neither_changed_nor_renamed(
 
         described.append(attempt)
     described[0]()  # nothing of that id is his to rename
-    with pytest.raises(IntegrityError, match="chunks_document_fk"):
+    with pytest.raises((IntegrityError, psycopg.IntegrityError), match="chunks_document_fk"):
         described[1]()
     (kept,) = admin.execute("SELECT title, text FROM app.documents WHERE id = %s", [alices.document_id]).fetchall()
     assert kept == ("alice's title", "alice's text")
-
-
-def test_staged_rows_do_not_outlive_their_transaction(database: Database, alices: Library) -> None:
-    with database.transaction_with_rls(ALICE) as connection:
-        store(connection, ALICE, [document_write("text", config_id=alices.config.id)])
-        staged = connection.execute(text("SELECT count(*) FROM stage_documents")).scalar()
-        backend = connection.execute(text("SELECT pg_backend_pid()")).scalar()
-    with database.transaction_with_rls(BOB) as connection:
-        assert connection.execute(text("SELECT pg_backend_pid()")).scalar() == backend
-        left = connection.execute(text("SELECT count(*) FROM stage_documents")).scalar()
-    assert (staged, left) == (1, 0)

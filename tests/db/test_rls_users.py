@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
+import psycopg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection
@@ -77,7 +78,7 @@ def _do(database: Database, step: Step, actor: Owned, owner: Owned) -> None:
     try:
         with database.transaction_with_rls(actor.user_id) as connection:
             _OPERATIONS[step.operation](connection, step, actor, owner)
-    except IntegrityError:
+    except (IntegrityError, psycopg.IntegrityError):
         # A reference to another's row, refused like one to a row that does not exist.
         assert not is_own
 

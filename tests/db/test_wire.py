@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from tests.db.conftest import ALICE
+from tests.db.conftest import ALICE, BOB
 from workstation_pipelines.db import wire
 from workstation_pipelines.db.engine import Database, raw
 from workstation_pipelines.db.staging import stage
@@ -81,6 +81,17 @@ def test_thousands_of_rows_arrive_in_order(shared: Database) -> None:
         again = connection.execute(text("SELECT array_agg(number) FROM numbers")).scalar()
     assert found == list(range(4321))
     assert again == [7]
+
+
+def test_staged_rows_do_not_outlive_their_transaction(database: Database) -> None:
+    left = text("SELECT count(*), pg_backend_pid() FROM staged")
+    with database.transaction_with_rls(ALICE) as connection:
+        stage(connection, "staged", {"word": "text"}, [("alice's",)])
+        before = connection.execute(left).one()
+    with database.transaction_with_rls(BOB) as connection:
+        after = connection.execute(left).one()
+    assert (before[0], after[0]) == (1, 0)
+    assert before.pg_backend_pid == after.pg_backend_pid
 
 
 LEXEMES = st.one_of(

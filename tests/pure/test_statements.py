@@ -28,7 +28,7 @@ CONDITIONS = {"where.documents": "d.user_id = :user_id", "where.chunks": "c.user
 
 _REFERENCE = re.compile(r"\b(FROM|JOIN|UPDATE|USING|INTO)\s+app\.(\w+|\{\})(?:\s+(?:AS\s+)?(\w+))?")
 # As (alias of the left side or nothing, alias of the right side or the parameter).
-_EQUAL_OWNERS = re.compile(r"(?:\b(\w+)\.|(?<![.\w]))user_id\s*=\s*(?:(:user_id|%s)|(\w+)\.user_id)")
+_EQUAL_OWNERS = re.compile(r"(?:\b(\w+)\.|(?<![.\w]))user_id\s*=\s*(?:(:user_id|%s|\$\d+)|(\w+)\.user_id)")
 _NOT_ALIASES = {"SET", "WHERE", "ON", "USING", "JOIN", "LEFT", "CROSS", "ORDER", "VALUES", "SELECT", "FOR", "LIMIT"}
 _SQL = re.compile(
     r"\b(SELECT\s[\s\S]*\sFROM|INSERT\s+INTO|UPDATE\s[\s\S]*\sSET|DELETE\s+FROM|CREATE\s+(TABLE|INDEX|TEMP)|TRUNCATE"

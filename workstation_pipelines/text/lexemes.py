@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -47,11 +48,11 @@ STEMMERS = {
 # Words that say nothing about what an English text is about (the Snowball list, shortened). Other languages keep theirs:
 # ranking by rarity makes them weigh next to nothing.
 STOP_WORDS = frozenset(
-    "a about above after again against all am an and any are as at be because been before being below between both but by"
-    " can did do does doing down during each few for from further had has have having he her here hers him his how i if in"
+    "a about above after again against all am an and any are as at be because been"  # noqa: SIM905 - as words of prose
+    " before being below between both but by can did do does doing down during each few for from further had has have having he her here hers him his how i if in"
     " into is it its itself just me more most my no nor not now of off on once only or other our out over own s same she so"
     " some such t than that the their them then there these they this those through to too under until up very was we were"
-    " what when where which while who whom why will with you your".split()  # noqa: SIM905 - a list would take 150 lines
+    " what when where which while who whom why will with you your".split()
 )
 
 # Brackets, quotes and the punctuation between clauses, full-width forms included: Chinese and Japanese put no spaces
@@ -71,6 +72,9 @@ _CJK = re.compile(f"[{_WITHOUT_SPACES}]+")
 _SCRIPT_RUNS = re.compile(f"[{_WITHOUT_SPACES}]+|[^{_WITHOUT_SPACES}]+")
 
 
+_SEPARATOR = "\0"  # is in no word: the table above makes a blank of it
+
+
 class Lexer:
     """Turns text of one language into lexemes; keep one and reuse it, for its table of known words."""
 
@@ -80,18 +84,26 @@ class Lexer:
 
     def lexemes(self, text: str) -> list[str]:
         """Return the lexemes of `text` in order, repetitions included."""
-        known = self._known
-        if len(known) > VOCABULARY_LIMIT:
-            known.clear()
-        return list(chain.from_iterable([known[word] for word in text.translate(_BRACKETS_AND_QUOTES).split()]))
+        found = _SEPARATOR.join(filter(None, self._looked_up(text)))
+        return found.split(_SEPARATOR) if found else []
 
     def counted(self, *texts: str) -> Counter[str]:
         """Return how often each lexeme occurs in all `texts` together."""
-        counts = Counter(self.lexemes(texts[0]))
-        for text in texts[1:]:
-            if text:
-                counts.update(self.lexemes(text))
+        counts = Counter(self._looked_up("\n".join(texts)))
+        counts.pop("", None)
+        # Counting entries and taking apart the few that hold several lexemes is twice as fast as counting lexemes.
+        if _SEPARATOR in "".join(counts):
+            for entry in [entry for entry in counts if _SEPARATOR in entry]:
+                times = counts.pop(entry)
+                for lexeme in entry.split(_SEPARATOR):
+                    counts[lexeme] += times
         return counts
+
+    def _looked_up(self, text: str) -> Iterator[str]:
+        known = self._known
+        if len(known) > VOCABULARY_LIMIT:
+            known.clear()
+        return map(known.__getitem__, text.translate(_BRACKETS_AND_QUOTES).split())
 
 
 @lru_cache(maxsize=len(STEMMERS))
@@ -100,20 +112,20 @@ def lexer_for(language: str | None) -> Lexer:
     return Lexer(language)
 
 
-class _Vocabulary(dict[str, tuple[str, ...]]):
-    """Word as written -> its lexemes, computed at first sight."""
+class _Vocabulary(dict[str, str]):
+    """Word as written -> its lexemes with NUL between them, computed at first sight; "" for a stop word."""
 
     def __init__(self, algorithm: str) -> None:
         super().__init__()
         self._algorithm = algorithm
         self._stemmer: Stemmer | None = None
 
-    def __missing__(self, word: str) -> tuple[str, ...]:
+    def __missing__(self, word: str) -> str:
         if self._stemmer is None:
             from Stemmer import Stemmer
 
             self._stemmer = Stemmer(self._algorithm)
-        found = self[word] = tuple(dict.fromkeys(_lexemes_of(word, self._stemmer)))
+        found = self[word] = _SEPARATOR.join(dict.fromkeys(_lexemes_of(word, self._stemmer)))
         return found
 
 
