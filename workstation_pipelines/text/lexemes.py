@@ -49,7 +49,8 @@ STEMMERS = {
 # ranking by rarity makes them weigh next to nothing.
 STOP_WORDS = frozenset(
     "a about above after again against all am an and any are as at be because been"  # noqa: SIM905 - as words of prose
-    " before being below between both but by can did do does doing down during each few for from further had has have having he her here hers him his how i if in"
+    " before being below between both but by can did do does doing down during each few for from further"
+    " had has have having he her here hers him his how i if in"
     " into is it its itself just me more most my no nor not now of off on once only or other our out over own s same she so"
     " some such t than that the their them then there these they this those through to too under until up very was we were"
     " what when where which while who whom why will with you your".split()
