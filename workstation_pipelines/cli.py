@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None, load: Callable[[], Settings] = 
         code = command.main(given, prog_name=PROGRAM, standalone_mode=False, obj=Invocation(load))
         sys.stdout.flush()
         return code if isinstance(code, int) else ExitCode.OK
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # Typer turns the one into the other, and does so for nothing else
         # Whoever read our output has seen enough, as `head` does. Python would complain once more at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.OK

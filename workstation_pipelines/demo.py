@@ -128,10 +128,10 @@ def _show_folder(session: Session, folder: Path) -> None:
     _remove(session, NAME_OF_YOUR_FOLDER)
     source_id = _add(session, NAME_OF_YOUR_FOLDER, folder.absolute())
     _heading(f"1. First sync: {folder} (only read: the demo's edits are left out)")
-    _sync(session, source_id)
+    _sync(session, source_id, may_fail=True)
     _heading("2. Again")
-    again = _sync(session, source_id)
-    if not again.items["updated"] + again.items["created"]:
+    again = _sync(session, source_id, may_fail=True)
+    if not again.items["updated"] + again.items["created"] + again.items["failed"]:
         _expect(again.items["fetched"] == 0, "a second sync fetches nothing when nothing has changed")
         _expect(again.embeddings["chunks_embedded"] == 0, "a second sync embeds nothing when nothing has changed")
     _heading("3. Searches for titles of yours, and where the answers come from")
@@ -148,7 +148,8 @@ class Counted:
     embeddings: dict[str, int]
 
 
-def _sync(session: Session, source_id: DataSourceId) -> Counted:
+def _sync(session: Session, source_id: DataSourceId, *, may_fail: bool = False) -> Counted:
+    """Sync by a Dagster run and show what it did. `may_fail`: items of a folder that is not ours may be unreadable."""
     from workstation_pipelines.defs import dev
 
     begun_s = time.monotonic()
@@ -159,7 +160,11 @@ def _sync(session: Session, source_id: DataSourceId) -> Counted:
             " if `workstation dev` is running, it may have been syncing the demo's source at the same time"
         )
     _print_outcome(outcome, time.monotonic() - begun_s)
-    _expect(not outcome.failed_checks, f"all checks pass, but not {', '.join(outcome.failed_checks)}")
+    failed_checks = ", ".join(outcome.failed_checks)
+    if failed_checks and may_fail:
+        print_line(f"   worth a look: {failed_checks}; `.venv/bin/workstation jobs show JOB` names what failed")
+    else:
+        _expect(not failed_checks, f"all checks pass, but {failed_checks} did not")
     stages = [cast("dict[str, int]", dict(outcome.metadata[stage])) for stage in ("items", "documents", "embeddings")]
     return Counted(*stages)
 

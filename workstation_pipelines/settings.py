@@ -86,8 +86,8 @@ class Settings(BaseSettings):
     token_keys: SecretStr | None = Field(None, alias="WORKSTATION_TOKEN_KEYS")
     """Keys that seal stored credentials: `<id>:<base64 of 32 bytes>`, newest first, separated by commas."""
 
-    fault: str | None = Field(None, alias="WORKSTATION_FAULT", pattern=r"^[a-z0-9_.]+:[1-9][0-9]*$")
-    """For crash tests: die at the nth passage of a named point, `name:nth`. Off when unset."""
+    fault: str | None = Field(None, alias="WORKSTATION_FAULT", pattern=r"^[a-z0-9_.]+:[1-9][0-9]*(:stop)?$")
+    """For crash tests: die, or with `:stop` pause, at the nth passage of a named point, `name:nth`. Off when unset."""
 
     debug: bool = Field(False, alias="WORKSTATION_DEBUG")
     """Shows the trace of an unexpected error; it is in the log in any case."""

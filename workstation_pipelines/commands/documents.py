@@ -9,7 +9,17 @@ from typing import Annotated, Any
 import typer
 
 from workstation_pipelines.commands.invocation import open_session
-from workstation_pipelines.commands.output import AsJson, Yes, print_fields, print_json, print_line, print_table, shown
+from workstation_pipelines.commands.output import (
+    AsJson,
+    Yes,
+    is_terminal,
+    print_fields,
+    print_json,
+    print_line,
+    print_table,
+    safe,
+    shown,
+)
 from workstation_pipelines.commands.questions import confirm
 from workstation_pipelines.errors import InvalidRequestError
 
@@ -107,7 +117,7 @@ def show(
     if as_json:
         print_json({**_described(row), "text": body, "chunks": chunks})
     elif text:
-        sys.stdout.write(body + "\n")
+        sys.stdout.write((safe(body) if is_terminal() else body) + "\n")
     else:
         print_fields({name.replace("_", " "): value for name, value in _described(row).items()})
         print_table(

@@ -32,7 +32,8 @@ def print_json(value: object) -> None:
 
 
 def print_line(line: str | Text = "") -> None:
-    _console().print(line, markup=False, highlight=False, soft_wrap=True)
+    """Print a line, safe for a terminal; a Text must be so already."""
+    _console().print(safe(line) if isinstance(line, str) else line, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:

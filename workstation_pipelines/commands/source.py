@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -259,13 +261,25 @@ def _known_zone(name: str) -> str:
 def _register(session: Session, source: DataSource) -> bool:
     from workstation_pipelines.defs import dev
 
-    return dev.register(session.workspace.settings, source.source_type, source.id)
+    with _no_warnings():
+        return dev.register(session.workspace.settings, source.source_type, source.id)
 
 
 def _forget(session: Session, source: DataSource) -> None:
     from workstation_pipelines.defs import dev
 
-    dev.forget(session.workspace.settings, source.source_type, source.id)
+    with _no_warnings():
+        dev.forget(session.workspace.settings, source.source_type, source.id)
+
+
+@contextmanager
+def _no_warnings() -> Iterator[None]:
+    """Keep Dagster's lines about each attempt to connect off stderr: what came of them is said once."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def _described(source: DataSource) -> dict[str, Any]:

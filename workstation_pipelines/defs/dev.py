@@ -132,10 +132,12 @@ def run_dev(settings: Settings, workspace_file: Path) -> int:
 
 
 def _best_effort(settings: Settings, change: Callable[[dg.DagsterInstance], None]) -> bool:
+    from dagster_postgres.utils import DagsterPostgresException
+
     try:
         with open_instance(settings) as instance:
             change(instance)
-    except (SourceUnavailableError, InvalidRequestError, OSError):
+    except (SourceUnavailableError, InvalidRequestError, DagsterPostgresException, OSError):
         return False
     return True
 

@@ -82,7 +82,11 @@ def _excluded_by(config: FolderConfig, name: str, above: str, *, is_directory: b
     what = f"{'directory' if is_directory else 'file'} {names.storable(above + name)}"
     if not config.include_hidden and name.startswith("."):
         return f"{what} is hidden, and `include_hidden` is false"
-    for glob in config.exclude:
-        if not glob.startswith("!") and globs.excludes([glob], hidden=False)(name, above, is_directory):
-            return f"{what} is left out by the `exclude` glob {glob}"
-    return f"{what} is left out by a built-in rule; `exclude` takes one back by !GLOB"
+    if globs.excludes([], hidden=False)(name, above, is_directory):
+        return f"{what} is left out by a built-in rule; `exclude` takes one back by !GLOB"
+    matching = [
+        glob
+        for glob in config.exclude
+        if not glob.startswith("!") and globs.excludes([glob], hidden=False)(name, above, is_directory)
+    ]
+    return f"{what} is left out by the `exclude` glob {' or '.join(matching)}"
