@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 import dagster as dg
@@ -17,7 +17,7 @@ from workstation_pipelines.defs.assets import op_name, stage_key
 from workstation_pipelines.defs.location import sync_definitions
 from workstation_pipelines.model import Content, Cursor, DataSourceId, Item, JobType, Page, SourceType, UserId
 from workstation_pipelines.settings import Settings
-from workstation_pipelines.sources.contract import Known, Source
+from workstation_pipelines.sources.contract import Account, Known, Source
 from workstation_pipelines.sources.local_folder import LocalFolder
 from workstation_pipelines.sync.workspace import Workspace
 
@@ -32,20 +32,29 @@ def nothing(_what: object) -> None:
 class Watched:
     """A local folder that counts what is asked of it and may be interrupted: `before_page` gets the number of the page."""
 
-    source_type = FOLDER
-    has_feed = LocalFolder.has_feed
-    proves_absence = LocalFolder.proves_absence
-    page_size = 2
-    fetch_threads = 1
-    same_content = staticmethod(LocalFolder.same_content)
+    source_type: ClassVar[SourceType] = FOLDER
+    has_feed: ClassVar[bool] = LocalFolder.has_feed
+    proves_absence: ClassVar[bool] = LocalFolder.proves_absence
+    page_size: ClassVar[int] = 2
+    fetch_threads: ClassVar[int] = 1
 
     def __init__(self, place: Place, source: LocalFolder) -> None:
         self._place = place
         self._source = source
         source.page_size = 2  # type: ignore[misc]  # small pages, so that there are several
-        self.check = source.check
-        self.start_cursor = source.start_cursor
-        self.close = source.close
+
+    @staticmethod
+    def same_content(old_hash: str, new_hash: str) -> bool:
+        return LocalFolder.same_content(old_hash, new_hash)
+
+    def check(self) -> Account:
+        return self._source.check()
+
+    def start_cursor(self) -> Cursor | None:
+        return self._source.start_cursor()
+
+    def close(self) -> None:
+        self._source.close()
 
     def probe(self, since: str | None) -> str:
         self._place.before_probe(since)
@@ -90,7 +99,8 @@ class Place:
         self.database = Database(settings.database_url or "")
         self.workspace = _Workspace(settings, self.database)
         self.workspace.place = self
-        self.definitions = sync_definitions(dg.ResourceDefinition.hardcoded_resource(_Opened(self.workspace)))
+        self.resource = _Opened(self.workspace)
+        self.definitions = sync_definitions(dg.ResourceDefinition.hardcoded_resource(self.resource))
         self.before_page: Callable[[int], None] = nothing
         self.before_probe: Callable[[str | None], None] = nothing
         self.fetched: list[str] = []

@@ -83,7 +83,9 @@ def test_unreachable_source_is_tried_again_and_then_resumes(place: Place) -> Non
     assert materialised(result)["items"]["unchanged"] == 2
 
 
-@pytest.mark.parametrize(("asked_s", "attempt", "waits_s"), [(0.5, 0, 1.0), (0.5, 2, 4.0), (60.0, 1, 60.0), (9e9, 0, 120.0)])
+@pytest.mark.parametrize(
+    ("asked_s", "attempt", "waits_s"), [(0.5, 0, 1.0), (0.5, 2, 4.0), (60.0, 1, 60.0), (9e9, 0, 120.0)]
+)
 def test_wait_grows_and_heeds_the_source_within_bounds(asked_s: float, attempt: int, waits_s: float) -> None:
     context: Any = SimpleNamespace(retry_number=attempt, log=SimpleNamespace(warning=lambda *_: None))
     with pytest.raises(dg.RetryRequested) as retry, stream.as_outcomes(context, "x"):

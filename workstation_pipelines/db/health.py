@@ -15,7 +15,8 @@ from workstation_pipelines.model import DataSourceId, JobStatus, SyncJobId
 class SourceState:
     """A data source's newest sync job and what is open. `now` is the database's clock in the same moment.
 
-    `not_before` is when a paused job may go on; `next_retry_at` the earliest next try of a failed item.
+    `heartbeat_at` is the newest sign of life of that job, `not_before` when it may go on if it is paused, and
+    `next_retry_at` the earliest next try of a failed item.
     """
 
     data_source_id: DataSourceId
@@ -24,6 +25,7 @@ class SourceState:
     last_job_id: SyncJobId | None
     last_job_status: JobStatus | None
     last_job_dagster_run_id: str | None
+    heartbeat_at: datetime | None
     not_before: datetime | None
     open_failures: int
     next_retry_at: datetime | None
@@ -36,14 +38,14 @@ def of_source(connection: Connection, *, user_id: str, data_source_id: UUID) -> 
     row = connection.execute(
         text(
             """
-            SELECT s.id, s.sync_frequency, s.last_sync_at, j.id AS job_id, j.status, j.dagster_run_id, j.not_before,
-                   f.open_failures, f.next_retry_at, now() AS now,
+            SELECT s.id, s.sync_frequency, s.last_sync_at, j.id AS job_id, j.status, j.dagster_run_id, j.heartbeat_at,
+                   j.not_before, f.open_failures, f.next_retry_at, now() AS now,
                    (SELECT count(*) FROM app.documents d
                      WHERE d.user_id = s.user_id AND d.data_source_id = s.id AND d.deleted_at IS NULL
                        AND d.text = '') AS missing_texts
               FROM app.data_sources s
               LEFT JOIN LATERAL (
-                   SELECT j.id, j.status, j.dagster_run_id, j.not_before FROM app.sync_jobs j
+                   SELECT j.id, j.status, j.dagster_run_id, j.heartbeat_at, j.not_before FROM app.sync_jobs j
                     WHERE j.user_id = s.user_id AND j.data_source_id = s.id AND j.status <> 'pending'
                     ORDER BY j.created_at DESC, j.id DESC LIMIT 1) j ON true
               CROSS JOIN LATERAL (
@@ -62,6 +64,7 @@ def of_source(connection: Connection, *, user_id: str, data_source_id: UUID) -> 
         last_job_id=SyncJobId(row.job_id) if row.job_id else None,
         last_job_status=JobStatus(row.status) if row.status else None,
         last_job_dagster_run_id=row.dagster_run_id,
+        heartbeat_at=row.heartbeat_at,
         not_before=row.not_before,
         open_failures=row.open_failures,
         next_retry_at=row.next_retry_at,

@@ -21,8 +21,8 @@ FRESH_FOR = timedelta(hours=26)
 
 _DESCRIPTIONS = {
     "items": (
-        "What the source holds: one row of `sync_items` an item, with its outcome. A page is listed, fetched, cut,"
-        " embedded and committed before the next, so a run that is killed loses nothing committed."
+        "What the source holds: one row of `sync_items` an item, with its outcome. Page by page it is listed, fetched,"
+        " cut, embedded and committed at once, so a run that is killed loses nothing committed."
     ),
     "documents": (
         "Text and metadata of the items, one row of `documents` each. Materialised without `items`, nothing is fetched:"

@@ -14,17 +14,9 @@ def sync_definitions(workspace: dg.ResourceDefinition) -> dg.Definitions:
     """Merge the definitions of all source types; a new source in SOURCES needs no line here."""
     common = dg.Definitions(
         resources={RESOURCE_KEY: workspace},
-        loggers={"console": _console},
         executor=dg.in_process_executor,  # one op a run: a process for each step would cost seconds and gain nothing
     )
     return dg.Definitions.merge(common, *(_of_type(source_type) for source_type in SOURCES))
-
-
-# Every event is in the run's log already; on the terminal Dagster would print two dozen lines a run.
-_console = dg.colored_console_logger.configured(
-    lambda config: {"log_level": config["log_level"]},
-    config_schema={"log_level": dg.Field(str, default_value="WARNING")},
-)
 
 
 def _of_type(source_type: SourceType) -> dg.Definitions:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 PROBES_PER_TICK = 20
 LONGEST_TICK_S = 30.0
 """Dagster gives a tick 60 seconds; one probe may take a few."""
+
+SILENT_FOR = timedelta(minutes=5)
+"""A running job that has committed nothing for so long is dead or stuck; if it lives, the lease keeps a second one out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +61,7 @@ def wishes(
             break
         # Marked before the look: a source whose probe is a bug then goes to the back, and does not hold up the others.
         _store(workspace, user_id, data_source_id, None)
-        wish = None if str(data_source_id) in busy else _look(workspace, user_id, data_source_id)
+        wish = None if str(data_source_id) in busy else _look(workspace, instance, user_id, data_source_id)
         if wish is not None:
             wished.append(wish)
     return [wish for wish in wished if not _is_granted(workspace, instance, wish)]
@@ -76,7 +80,9 @@ def _is_granted(workspace: Workspace, instance: dg.DagsterInstance, wish: Wish) 
     return True
 
 
-def _look(workspace: Workspace, user_id: UserId, data_source_id: DataSourceId) -> Wish | None:
+def _look(
+    workspace: Workspace, instance: dg.DagsterInstance, user_id: UserId, data_source_id: DataSourceId
+) -> Wish | None:
     from workstation_pipelines.db import data_sources, health
 
     with workspace.database.transaction_with_rls(user_id) as connection:
@@ -85,17 +91,30 @@ def _look(workspace: Workspace, user_id: UserId, data_source_id: DataSourceId) -
             return None
         data_source = data_sources.get(connection, user_id=user_id, data_source_id=data_source_id)
         stored = data_sources.probe_token(connection, user_id=user_id, data_source_id=data_source_id)
-    if state.last_job_status is JobStatus.RUNNING or _must_wait(state):
+    if _is_alive(instance, state) or _must_wait(state):
         return None
     key = _key_without_probe(state)
     if key is not None:
         return Wish(user_id, data_source_id, key)
     token = _probed(workspace, data_source, stored)
-    if token is None or token == stored:
+    if token is None:
         return None
+    if token == stored:
+        # The change that asked for the failed sync is still out there.
+        did_fail = state.last_job_status is JobStatus.FAILED
+        return Wish(user_id, data_source_id, _hourly_key(state, "failed")) if did_fail else None
     digest = blake2b(token.encode(), digest_size=8).hexdigest()
     # The fence counts the syncs: a folder that goes back to how it was wants a run of its own.
     return Wish(user_id, data_source_id, f"{data_source_id}:{data_source.fence}:{digest}", digest, token)
+
+
+def _is_alive(instance: dg.DagsterInstance, state: SourceState) -> bool:
+    """Whether the newest job is under way; a killed one still says so, until the next sync buries it."""
+    if state.last_job_status is not JobStatus.RUNNING:
+        return False
+    if state.last_job_dagster_run_id is not None and runs.is_over(instance, state.last_job_dagster_run_id):
+        return False
+    return state.heartbeat_at is not None and state.now - state.heartbeat_at < SILENT_FOR
 
 
 def _must_wait(state: SourceState) -> bool:
@@ -105,11 +124,18 @@ def _must_wait(state: SourceState) -> bool:
 
 
 def _key_without_probe(state: SourceState) -> str | None:
+    if state.last_job_status is JobStatus.RUNNING:
+        return _hourly_key(state, "crashed")
     if state.last_job_status is JobStatus.PAUSED:
         return f"{state.data_source_id}:resume:{state.last_job_id}"
     if state.next_retry_at is not None and state.next_retry_at <= state.now:
         return f"{state.data_source_id}:retry:{int(state.next_retry_at.timestamp())}"
     return None
+
+
+def _hourly_key(state: SourceState, why: str) -> str:
+    """At most one run an hour: what killed a sync, or made it fail, may do so again."""
+    return f"{state.data_source_id}:{why}:{state.now:%Y%m%d%H}"
 
 
 def _probed(workspace: Workspace, data_source: DataSource, since: str | None) -> str | None:

@@ -77,6 +77,11 @@ def existing_runs(instance: dg.DagsterInstance, run_keys: Sequence[str]) -> dict
     return {run.tags[RUN_KEY_TAG]: run for run in runs}
 
 
+def is_over(instance: dg.DagsterInstance, run_id: str) -> bool:
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.is_finished
+
+
 def newest_probe_run(instance: dg.DagsterInstance, data_source_id: str) -> dg.DagsterRun | None:
     """Return the newest run that a change of this data source asked for, if it is among its last few runs."""
     recent = instance.get_runs(dg.RunsFilter(tags={DATA_SOURCE_TAG: data_source_id}), limit=RECENT_RUNS)

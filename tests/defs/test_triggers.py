@@ -1,0 +1,406 @@
+"""The schedule starts each due row exactly once through any death of its daemon; the sensor starts runs for changes only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.partitions.context import partition_loading_context
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+
+from tests.defs.place import ALICE, FOLDER, Place
+from workstation_pipelines.db import data_sources, schedules
+from workstation_pipelines.defs import partitions, runs, triggers
+from workstation_pipelines.errors import ReauthorizeError, SourceUnavailableError
+from workstation_pipelines.identity import utc_now
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
+    """With a queue, as in production: what is submitted stays QUEUED, since no daemon runs. Shared, as it is slow to make."""
+    queue = {"module": "dagster._core.run_coordinator", "class": "QueuedRunCoordinator"}
+    folder = tmp_path_factory.mktemp("dagster")
+    with dg.DagsterInstance.local_temp(str(folder), overrides={"run_coordinator": queue}) as instance:
+        yield instance
+
+
+def create(place: Place, request: dg.RunRequest, *, submit: bool) -> dg.DagsterRun:
+    """Do what the daemon does with a request: create its run, then submit it."""
+    assert request.partition_key is not None
+    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("sync"), "__repository__")
+    code = ReconstructableRepository.for_module("workstation_pipelines.definitions", "defs")
+    job = place.definitions.resolve_job_def("local_folder_sync")
+    run = place.instance.create_run_for_job(
+        job_def=job,
+        status=dg.DagsterRunStatus.NOT_STARTED,
+        tags={
+            **(request.tags or {}),
+            "dagster/run_key": request.run_key or "",
+            "dagster/partition": request.partition_key,
+        },
+        remote_job_origin=origin.get_job_origin(job.name),
+        job_code_origin=code.get_reconstructable_job(job.name).get_python_origin(),
+    )
+    if submit:
+        place.instance.submit_run(run.run_id, workspace=None)  # type: ignore[arg-type]  # the queue needs none
+    return run
+
+
+def end(place: Place, run: dg.DagsterRun) -> None:
+    """Let a queued run be over."""
+    place.instance.report_run_canceled(run)
+
+
+# The schedule
+
+
+def add_row(place: Place, minutes_ago: float, every_minutes: int = 60) -> schedules.DueSync:
+    with place.database.transaction_with_rls(ALICE) as connection:
+        return schedules.add(
+            connection,
+            user_id=ALICE,
+            schedule_id=uuid4(),
+            data_source_id=place.data_source.id,
+            schedule_type="interval",
+            config={"minutes": every_minutes},
+            timezone="UTC",
+            next_at=utc_now() - timedelta(minutes=minutes_ago),
+        )
+
+
+def rows(place: Place) -> list[schedules.DueSync]:
+    with place.database.transaction_with_rls(ALICE) as connection:
+        return schedules.of_user(connection, user_id=ALICE)
+
+
+def tick(place: Place) -> tuple[list[dg.RunRequest], int]:
+    return triggers.start_due(place.workspace, place.instance, FOLDER, clock=utc_now)
+
+
+def test_due_row_is_asked_for_until_its_run_exists_and_then_moves_on(place: Place) -> None:
+    row = add_row(place, minutes_ago=1)
+    [first], _ = tick(place)
+    [again], _ = tick(place)  # nothing was created: the daemon died
+    assert first.run_key == again.run_key
+    assert first.partition_key == str(place.data_source.id)
+    assert first.tags == {
+        "workstation/user": "alice",
+        "workstation/data_source": str(place.data_source.id),
+        "workstation/scheduled_sync": str(row.id),
+    }
+    assert rows(place)[0].next_run_at == row.next_run_at
+
+    create(place, again, submit=True)
+    requests, confirmed = tick(place)
+    assert (requests, confirmed) == ([], 1)
+    [moved] = rows(place)
+    assert row.next_run_at is not None
+    assert moved.next_run_at == row.next_run_at + timedelta(hours=1)
+    assert moved.last_run_at == row.next_run_at
+
+
+def test_run_created_by_a_dead_tick_is_submitted_once(place: Place) -> None:
+    add_row(place, minutes_ago=1)
+    [request], _ = tick(place)
+    run = create(place, request, submit=False)
+
+    assert tick(place) == ([], 1)
+    found = place.instance.get_run_by_id(run.run_id)
+    assert found is not None
+    assert found.status is dg.DagsterRunStatus.QUEUED
+    assert tick(place) == ([], 0)
+    assert place.instance.get_runs_count(dg.RunsFilter(tags={runs.RUN_KEY_TAG: request.run_key or ""})) == 1
+
+
+def test_downtime_is_answered_by_one_run(place: Place) -> None:
+    row = add_row(place, minutes_ago=60 * 50 + 7)
+    [request], _ = tick(place)
+    create(place, request, submit=True)
+    tick(place)
+    [moved] = rows(place)
+    assert moved.next_run_at is not None
+    assert row.next_run_at is not None
+    assert timedelta(minutes=52) < moved.next_run_at - utc_now() <= timedelta(minutes=53)
+    assert tick(place) == ([], 0)
+
+
+def test_row_edited_meanwhile_keeps_the_edit(place: Place) -> None:
+    row = add_row(place, minutes_ago=1)
+    edited = utc_now() + timedelta(days=3)
+    place.ask("UPDATE app.scheduled_syncs SET next_run_at = :at", at=edited)
+    assert row.next_run_at is not None
+    with place.database.transaction_with_rls(ALICE) as connection:
+        moved = schedules.advance(
+            connection, user_id=ALICE, schedule_id=row.id, due_at=row.next_run_at, next_at=utc_now()
+        )
+    assert not moved
+    assert rows(place)[0].next_run_at == edited
+
+
+def test_row_that_cannot_be_computed_stops_instead_of_running_every_minute(place: Place) -> None:
+    add_row(place, minutes_ago=1)
+    place.ask("UPDATE app.scheduled_syncs SET timezone = 'Europe/Atlantis'")
+    [request], _ = tick(place)
+    create(place, request, submit=True)
+    tick(place)
+    assert not rows(place)[0].is_active
+    assert tick(place) == ([], 0)
+
+
+def test_inactive_rows_and_sources_are_left_alone(place: Place) -> None:
+    add_row(place, minutes_ago=1)
+    place.ask("UPDATE app.data_sources SET is_active = false")
+    assert tick(place) == ([], 0)
+
+
+def test_due_row_of_an_unregistered_source_registers_it(place: Place) -> None:
+    partitions.forget_partition(place.instance, FOLDER, place.data_source.id)
+    add_row(place, minutes_ago=1)
+    tick(place)
+    assert str(place.data_source.id) in partitions.known_keys(place.instance, FOLDER)
+
+
+@pytest.mark.parametrize(
+    ("frequency", "schedule_type", "config"),
+    [
+        ("hourly", "interval", {"minutes": 60}),
+        ("daily", "daily", {"at": "03:30"}),
+        ("weekly", "weekly", {"at": "03:30", "weekday": "monday"}),
+    ],
+)
+def test_frequency_becomes_one_row_that_is_due_at_once(
+    place: Place, frequency: str, schedule_type: str, config: Mapping[str, object]
+) -> None:
+    now = datetime(2026, 11, 22, 18, 30, tzinfo=UTC)
+
+    def set_to(wanted: str) -> Sequence[schedules.DueSync]:
+        with place.database.transaction_with_rls(ALICE) as connection:
+            schedules.set_frequency(
+                connection,
+                user_id=ALICE,
+                data_source_id=place.data_source.id,
+                sync_frequency=wanted,
+                schedule_id=uuid4(),
+                now=now,
+                timezone="Asia/Tokyo",
+            )
+        return rows(place)
+
+    own = add_row(place, minutes_ago=-5)
+    [row] = [row for row in set_to(frequency) if row.id != own.id]
+    assert (row.schedule_type, row.next_run_at) == (schedule_type, now)
+    assert {**config, "frequency": frequency} == row.schedule_config
+    assert {row.id for row in set_to(frequency)} == {row.id, own.id}
+    assert [row.id for row in set_to("manual")] == [own.id]
+    assert place.ask("SELECT sync_frequency FROM app.data_sources") == [("manual",)]
+
+
+# The sensor
+
+
+def look(place: Place) -> list[dg.RunRequest]:
+    result = triggers.look_for_changes(
+        place.workspace, place.instance, FOLDER, cursor="9e9", clock=utc_now, monotonic=lambda: 0.0
+    )
+    return list(result.run_requests or ())
+
+
+def settle(place: Place) -> None:
+    """Sync what there is, as the sensor asks for it, and let the sensor find that it happened."""
+    [request] = look(place)
+    run = create(place, request, submit=True)
+    end(place, run)
+    place.run()
+    assert look(place) == []
+
+
+def test_change_is_asked_for_until_its_run_exists_and_once_only(place: Place) -> None:
+    place.write("a.md")
+    [first] = look(place)
+    [again] = look(place)
+    assert first.run_key == again.run_key
+    run = create(place, again, submit=True)
+    assert look(place) == []  # it is queued
+    end(place, run)
+    place.run()  # the fence moves, and with it the key that a new wish would have
+    assert look(place) == []
+    assert look(place) == []
+
+
+def test_no_change_asks_for_nothing(place: Place) -> None:
+    place.write("a.md")
+    settle(place)
+    assert look(place) == []
+
+
+def test_every_kind_of_edit_is_a_change(place: Place) -> None:
+    place.write("a.md", "b.md")
+    settle(place)
+    for edit in (
+        lambda: place.write("a.md", text="Other words about {}."),
+        lambda: (place.folder / "a.md").rename(place.folder / "c.md"),
+        lambda: (place.folder / "b.md").unlink(),
+    ):
+        edit()
+        settle(place)
+
+
+def test_change_that_was_undone_and_done_again_gets_its_own_run(place: Place) -> None:
+    first, second = place.folder / "a.md", place.folder / "b.md"
+    place.write("a.md")
+    settle(place)
+    keys = set()
+    for source, target in ((first, second), (second, first), (first, second)):
+        source.rename(target)
+        [request] = look(place)
+        keys.add(request.run_key)
+        end(place, create(place, request, submit=True))
+        place.run()
+        assert look(place) == []
+    assert len(keys) == 3
+
+
+def test_run_created_by_a_dead_tick_is_asked_for_by_the_same_key(place: Place) -> None:
+    place.write("a.md")
+    [request] = look(place)
+    create(place, request, submit=False)
+    assert [again.run_key for again in look_without_busy(place)] == [request.run_key]
+
+
+def look_without_busy(place: Place) -> list[dg.RunRequest]:
+    """As if the created run had been forgotten for hours."""
+    result = triggers.look_for_changes(
+        place.workspace,
+        place.instance,
+        FOLDER,
+        cursor="9e9",
+        clock=lambda: utc_now() + runs.FORGOTTEN_AFTER + timedelta(minutes=1),
+        monotonic=lambda: 0.0,
+    )
+    return list(result.run_requests or ())
+
+
+def test_source_that_is_being_synced_is_left_alone(place: Place) -> None:
+    place.write("a.md")
+    seen: list[list[dg.RunRequest]] = []
+    place.before_page = lambda _page: seen.append(look(place))
+    place.run()
+    assert seen == [[]]
+
+
+def test_probe_that_fails_goes_to_the_back_and_asks_for_nothing(place: Place) -> None:
+    place.add_source("second", place.folder)
+
+    def fail(_since: str | None) -> None:
+        raise SourceUnavailableError("the share is away")
+
+    place.before_probe = fail
+    assert look(place) == []
+    assert place.ask("SELECT count(*) FROM app.data_sources WHERE last_probe_at IS NULL") == [(0,)]
+    assert place.ask("SELECT count(*) FROM app.data_sources WHERE last_probe_token IS NOT NULL") == [(0,)]
+
+
+def test_bug_in_one_probe_does_not_hold_up_the_others_for_ever(place: Place) -> None:
+    place.write("a.md")
+    second = place.add_source("second", place.folder)
+    first_id = data_sources.to_probe(place.database, FOLDER, at_most=1)[0][1]
+    calls = iter([True])
+
+    def stumble(_since: str | None) -> None:
+        if next(calls, False):
+            raise KeyError("a bug")
+
+    place.before_probe = stumble
+    with pytest.raises(KeyError):
+        look(place)
+    assert data_sources.to_probe(place.database, FOLDER, at_most=1)[0][1] != first_id
+    assert {request.partition_key for request in look(place)} == {str(place.data_source.id), str(second.id)}
+
+
+def test_lost_grant_takes_the_source_out_of_probing(place: Place) -> None:
+    def refuse(_since: str | None) -> None:
+        raise ReauthorizeError("connect again")
+
+    place.before_probe = refuse
+    assert look(place) == []
+    assert place.ask("SELECT connection_status FROM app.data_sources") == [("error",)]
+    assert data_sources.to_probe(place.database, FOLDER, at_most=9) == []
+
+
+def test_paused_job_is_resumed_when_its_time_has_come_and_not_before(place: Place) -> None:
+    place.write("a.md")
+    settle(place)
+    place.ask("UPDATE app.sync_jobs SET status = 'paused', not_before = now() + interval '1 hour'")
+    place.write("b.md")
+    assert look(place) == []
+    place.ask("UPDATE app.sync_jobs SET not_before = now() - interval '1 second'")
+    [request] = look(place)
+    assert ":resume:" in (request.run_key or "")
+    end(place, create(place, request, submit=True))
+    assert look(place) == []
+
+
+def test_killed_sync_is_resumed_once_an_hour_at_most(place: Place) -> None:
+    place.write("a.md")
+    settle(place)
+    [run] = place.instance.get_runs(limit=1)
+    place.ask("UPDATE app.sync_jobs SET status = 'running', dagster_run_id = NULL, heartbeat_at = now()")
+    assert look(place) == []
+    place.ask("UPDATE app.sync_jobs SET dagster_run_id = :run", run=run.run_id)  # which is over
+    [request] = look(place)
+    assert ":crashed:" in (request.run_key or "")
+    end(place, create(place, request, submit=True))
+    assert look(place) == []  # unless the clock struck in between
+    place.ask("UPDATE app.sync_jobs SET dagster_run_id = NULL, heartbeat_at = now() - interval '6 minutes'")
+    assert look(place) == []
+
+
+def test_failed_sync_is_tried_again_once_an_hour_at_most(place: Place) -> None:
+    place.write("a.md")
+    settle(place)
+    place.ask("UPDATE app.sync_jobs SET status = 'failed'")
+    [request] = look(place)
+    assert ":failed:" in (request.run_key or "")
+    end(place, create(place, request, submit=True))
+    assert look(place) == []
+
+
+def test_failed_item_is_tried_again_when_due(place: Place) -> None:
+    place.write("a.md")
+    (place.folder / "blank.txt").write_text(" \n" * 40)
+    settle(place)
+    place.ask("UPDATE app.sync_failures SET next_try_at = now() - interval '1 second'")
+    [request] = look(place)
+    assert ":retry:" in (request.run_key or "")
+    end(place, create(place, request, submit=True))
+    assert look(place) == []
+
+
+def test_long_probing_ends_with_the_tick(place: Place) -> None:
+    place.add_source("second", place.folder)
+    now_s = iter([0.0, 1.0, 31.0, 32.0])
+    triggers.look_for_changes(
+        place.workspace, place.instance, FOLDER, cursor="9e9", clock=utc_now, monotonic=lambda: next(now_s)
+    )
+    assert place.ask("SELECT count(*) FROM app.data_sources WHERE last_probe_at IS NULL") == [(1,)]
+
+
+def test_definitions_evaluate_with_their_resource(place: Place) -> None:
+    add_row(place, minutes_ago=1)
+    place.write("a.md")
+    repository = place.definitions.get_repository_def()
+    resources = {"workspace": place.resource}
+    with (
+        dg.build_sensor_context(place.instance, repository_def=repository, resources=resources) as sensor_context,
+        dg.build_schedule_context(place.instance, repository_def=repository, resources=resources) as schedule_context,
+        partition_loading_context(dynamic_partitions_store=place.instance),
+    ):
+        looked = repository.get_sensor_def("local_folder_delta_sensor").evaluate_tick(sensor_context)
+        scheduled = repository.get_schedule_def("local_folder_sync_schedule").evaluate_tick(schedule_context)
+    [change] = looked.run_requests or ()
+    [due] = scheduled.run_requests or ()
+    assert change.tags["dagster/partition"] == due.tags["dagster/partition"] == str(place.data_source.id)
