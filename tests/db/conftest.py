@@ -39,6 +39,13 @@ def shared(module_database_urls: DatabaseUrls) -> Iterator[Database]:
     database.close()
 
 
+@pytest.fixture(scope="module")
+def module_admin(module_database_urls: DatabaseUrls) -> Iterator[psycopg.Connection[tuple[object, ...]]]:
+    """A superuser on that database, for changes that are rolled back."""
+    with psycopg.connect(settings.libpq_url(module_database_urls.admin_url), autocommit=True) as connection:
+        yield connection
+
+
 @pytest.fixture
 def database(database_urls: DatabaseUrls) -> Iterator[Database]:
     """The application's pool, as wp_app."""

@@ -131,7 +131,10 @@ def test_migrated_database_has_nothing_to_object_to(database: Database) -> None:
 
 
 @pytest.mark.parametrize(("change", "problem", "object_name"), MUTANTS, ids=[mutant[0][:60] for mutant in MUTANTS])
-def test_verify_rls_names_the_hole_and_only_that(admin: Admin, change: str, problem: str, object_name: str) -> None:
+def test_verify_rls_names_the_hole_and_only_that(
+    module_admin: Admin, change: str, problem: str, object_name: str
+) -> None:
+    admin = module_admin
     # In a transaction that never commits, since roles belong to the server and other tests run on it.
     admin.execute("BEGIN")
     admin.execute(change)
@@ -233,25 +236,25 @@ ODD_USERS = [
 
 
 @pytest.mark.parametrize("user_id", ODD_USERS, ids=ascii)
-def test_missing_or_malformed_user_is_refused(database: Database, user_id: str) -> None:
-    with pytest.raises(InvalidRequestError, match="user"), database.transaction_with_rls(UserId(user_id)):
+def test_missing_or_malformed_user_is_refused(shared: Database, user_id: str) -> None:
+    with pytest.raises(InvalidRequestError, match="user"), shared.transaction_with_rls(UserId(user_id)):
         pytest.fail("a transaction began")
 
 
 @pytest.mark.parametrize("user_id", [user for user in ODD_USERS if user.isprintable() or user == "a\n"], ids=ascii)
-def test_database_refuses_a_malformed_user_itself(database: Database, user_id: str) -> None:
-    with pytest.raises(psycopg.errors.InvalidParameterValue), database.direct_connection() as connection:
+def test_database_refuses_a_malformed_user_itself(shared: Database, user_id: str) -> None:
+    with pytest.raises(psycopg.errors.InvalidParameterValue), shared.direct_connection() as connection:
         connection.execute("SELECT app.set_current_user_id(%s)", [user_id])
 
 
 @pytest.mark.parametrize("user_id", ["a", "x" * 200, "user_2abcDEF", "auth0|5f7c8ec7", "a.b@c-d.e:f"])
-def test_usual_user_ids_are_taken(database: Database, user_id: str) -> None:
-    rows = database.query_with_rls(UserId(user_id), "SELECT app.current_user_id(), current_setting('app.tenant_id')")
+def test_usual_user_ids_are_taken(shared: Database, user_id: str) -> None:
+    rows = shared.query_with_rls(UserId(user_id), "SELECT app.current_user_id(), current_setting('app.tenant_id')")
     assert tuple(rows[0]) == (user_id, user_id)
 
 
-def test_tenant_is_set_beside_the_user(database: Database) -> None:
-    with database.transaction_with_rls(ALICE, tenant_id="acme") as connection:
+def test_tenant_is_set_beside_the_user(shared: Database) -> None:
+    with shared.transaction_with_rls(ALICE, tenant_id="acme") as connection:
         seen = connection.execute(text("SELECT app.current_user_id(), current_setting('app.tenant_id')")).one()
     assert tuple(seen) == ("alice", "acme")
 
