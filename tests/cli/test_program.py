@@ -23,7 +23,7 @@ _HEAVY = {"dagster", "sqlalchemy", "numpy", "onnxruntime", "tokenizers", "rich",
 
 
 def _commands(group: Any, words: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Any]]:
-    found = []
+    found: list[tuple[tuple[str, ...], Any]] = []
     for name, command in group.commands.items():
         path = (*words, name)
         found += _commands(command, path) if hasattr(command, "commands") else [(path, command)]

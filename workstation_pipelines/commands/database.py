@@ -92,6 +92,19 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
         print_fields({name.replace("_", " "): str(value) if value else None for name, value in found.items()})
 
 
+@app.command()
+def stop(context: typer.Context, as_json: AsJson = False) -> None:
+    """Stop the embedded database. The next command starts it again."""
+    from workstation_pipelines.db import embedded
+
+    settings = settings_of(context)
+    was_running = embedded.stop(settings.home)
+    if as_json:
+        print_json({"was_running": was_running})
+    else:
+        print_line("Stopped the embedded database." if was_running else "The embedded database was not running.")
+
+
 def _admin_url(settings: Settings) -> str:
     from workstation_pipelines.db import embedded
 

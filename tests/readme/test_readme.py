@@ -1,0 +1,105 @@
+"""Every command of the README works as written, in its order, in a home of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.conftest import DatabaseUrls
+from tests.pure.embeddings_server import KEY, serving
+from workstation_pipelines.db import embedded
+from workstation_pipelines.settings import libpq_url
+
+_ROOT = Path(__file__).resolve().parents[2]
+_README = (_ROOT / "README.md").read_text(encoding="utf-8")
+_BLOCKS = re.findall(r"^```(sh|sql)\n(.*?)^```$", _README, re.MULTILINE | re.DOTALL)
+_MAKE = re.compile(r"^make\b", re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home with the notes that the README speaks of; its embedded database ends with the module."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "notes").mkdir()
+    (home / "papers").mkdir()
+    (home / "notes" / "rent.md").write_text("# Rent\n\nThe rent is due on the third of each month.\n")
+    (home / "notes" / "todo.md").write_text("# To do\n\nAsk for an offer for the heat pump.\n")
+    yield home
+    embedded.stop(home / ".workstation")
+
+
+def _run(script: str, home: Path) -> subprocess.CompletedProcess[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["/bin/sh", "-e", "-c", script],
+        cwd=_ROOT,
+        env={"PATH": path, "HOME": str(home), "LANG": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_commands_work_as_written(home: Path, database_urls: DatabaseUrls, dagster_url: str) -> None:
+    with serving(dimensions=1536) as server:
+        others = {
+            "postgresql://postgres:secret@db.example/workstation": database_urls.admin_url,
+            "postgresql://wp_app:secret@db.example/workstation": database_urls.app_url,
+            "postgresql://postgres:secret@db.example/dagster": dagster_url,
+            "https://models.example/v1": server.url,
+            "your-key": KEY,
+            "/srv/papers": str(home / "papers"),
+        }
+        assert [name for name in others if name not in _README] == []
+        for language, block in _BLOCKS:
+            if language == "sql" or _MAKE.search(block):
+                continue
+            script = block
+            for name, real in others.items():
+                script = script.replace(name, real if name.startswith("/") else f"'{real}'")
+            ran = _run(script, home)
+            assert ran.returncode == 0, (block, ran.stdout, ran.stderr)
+            assert "workstation:" not in ran.stderr, (block, ran.stderr)
+        assert server.requests
+
+
+def test_make_targets_exist() -> None:
+    lines = [line for _, block in _BLOCKS for line in block.splitlines() if _MAKE.search(line)]
+    assert {line.split()[1] for line in lines} == {"demo", "dev", "check", "test"}
+    for line in lines:
+        assert (
+            subprocess.run(["/bin/sh", "-c", f"{line} -n"], cwd=_ROOT, capture_output=True, check=False).returncode == 0
+        )
+
+
+def test_sql_is_accepted(postgres: DatabaseUrls) -> None:
+    statements = [line for language, block in _BLOCKS if language == "sql" for line in block.splitlines()]
+    created = [line for line in statements if line.startswith("CREATE DATABASE")]
+    assert created == ["CREATE DATABASE workstation;", "CREATE DATABASE dagster;"]
+    (altered,) = [line for line in statements if line not in created]
+    with psycopg.connect(libpq_url(postgres.admin_url)) as connection:
+        connection.execute(altered)
+        connection.rollback()
+
+
+def test_settings_it_names_exist() -> None:
+    settings = (_ROOT / "workstation_pipelines" / "settings.py").read_text()
+    named = set(re.findall(r"\b(?:WORKSTATION|DATABASE|DAGSTER)_[A-Z_]+\b", _README))
+    assert [name for name in sorted(named) if f'"{name}"' not in settings] == []
+
+
+def test_files_it_names_exist() -> None:
+    named = set(re.findall(r"`([a-z_]+/[a-z_./]*|[a-z_]+\.(?:py|toml))`", _README))
+    below_home = {"postgres/", "dagster/", "demo/", "logs/workstation.log"}
+    roots = (_ROOT, _ROOT / "workstation_pipelines")
+    missing = [name for name in sorted(named - below_home) if not any((root / name).exists() for root in roots)]
+    assert missing == []
