@@ -16,7 +16,7 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.sql.expression import TextClause, bindparam
 
 from workstation_pipelines.db.engine import Database
-from workstation_pipelines.errors import BusyError, FencedError, InvalidRequestError, NotFoundError
+from workstation_pipelines.errors import BusyError, FencedError, InvalidRequestError, NotFoundError, SourceUnavailableError
 from workstation_pipelines.model import Cursor, DataSourceId, SourceType, UserId
 
 COLUMNS = """id, user_id, name, source_type, connection_status, status_message, config, cursor, fence, project_id,
@@ -177,8 +177,9 @@ def _next_fence(database: Database, source: DataSource) -> int | None:
                 {"user_id": source.user_id, "id": source.id},
             ).scalar_one_or_none()
             return fence
-    except OperationalError as error:
-        if isinstance(error.orig, psycopg.errors.LockNotAvailable):
+    except SourceUnavailableError as error:
+        cause = error.__cause__
+        if isinstance(cause, OperationalError) and isinstance(cause.orig, psycopg.errors.LockNotAvailable):
             # It lost its lock but sleeps inside a transaction, which the server ends after a while.
             raise BusyError(f"an earlier run of source {source.name!r} has not let go yet: try again in a minute") from None
         raise

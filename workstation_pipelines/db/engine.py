@@ -125,18 +125,22 @@ def translated_errors() -> Iterator[None]:
     except WorkstationError:
         raise
     except (OperationalError, psycopg.OperationalError) as error:
-        if _is_disconnect(error):
-            raise SourceUnavailableError(
-                "the database cannot be reached: check that it runs and that DATABASE_URL is right", wait_s=5.0
-            ) from error
-        raise
+        message, wait_s = _what_to_do(error)
+        if message is None:
+            raise
+        raise SourceUnavailableError(message, wait_s=wait_s) from error
 
-
-def _is_disconnect(error: OperationalError | psycopg.OperationalError) -> bool:
+def _what_to_do(error: OperationalError | psycopg.OperationalError) -> tuple[str | None, float]:
+    """Return the message and the wait for an error that may pass, or no message for one that will not."""
     cause = error.orig if isinstance(error, OperationalError) else error
-    # No SQLSTATE: the connection broke or never was. 57P..: the server is shutting down or starting. 08...: likewise.
     state = getattr(cause, "sqlstate", None)
-    return state is None or state.startswith(("57P", "08"))
+    # No SQLSTATE: the connection broke or never was. 57P..: the server is shutting down or starting. 08...: likewise.
+    if state is None or state.startswith(("57P", "08")):
+        return "the database cannot be reached: check that it runs and that DATABASE_URL is right", 5.0
+    # Serialization, deadlock, lock timeout, idle in a transaction for too long: others were in the way.
+    if state in ("40001", "40P01", "55P03", "25P03"):
+        return f"the database was too busy with others ({state}): the same work can be done again", 1.0
+    return None, 0.0
 
 
 def _become_app_role(connection: psycopg.Connection[Any], _record: object) -> None:
@@ -145,7 +149,7 @@ def _become_app_role(connection: psycopg.Connection[Any], _record: object) -> No
     # Together in one round trip; identifiers are constants of ours.
     connection.execute(
         f"SET ROLE {APP_ROLE}; SET search_path = app, public; SET row_security = on; "
-        "SET idle_in_transaction_session_timeout = '2min'"
+        "SET idle_in_transaction_session_timeout = '2min'; SET lock_timeout = '30s'"
     )
     connection.autocommit = was_autocommit
 
