@@ -107,3 +107,21 @@ def test_deleted_mail_takes_its_attachments_along(workstation: Program, folder: 
     assert len(workstation("documents", "list", "--json").value) == 3
     assert workstation("sync", "papers", "--job-type", "full_sync").code == 0
     assert len(workstation("documents", "list", "--json").value) == 3
+
+
+def test_deleted_attachment_stays_away_when_its_mail_changes(workstation: Program, folder: Path) -> None:
+    def write(text: str) -> None:
+        mail = EmailMessage()
+        mail["Subject"], mail["From"], mail["To"] = "Tide tables", "a@example.org", "b@example.org"
+        mail.set_content(text)
+        mail.add_attachment("High water at noon.", filename="tides.txt")
+        (folder / "tides.eml").write_bytes(mail.as_bytes())
+
+    write("The tables are attached.")
+    workstation.connect("papers", folder)
+    assert workstation("sync", "papers").code == 0
+    assert workstation("documents", "delete", "tides.txt", "--yes", "--json").value["title"] == "tides"
+    write("The tables are attached once more.")
+    assert workstation("sync", "papers", "--json").value["counts"]["fetched"] == 1
+    titles = [each["title"] for each in workstation("documents", "list", "--json").value]
+    assert sorted(titles) == ["Forest", "Harbour", "Tide tables", "recipe"]
