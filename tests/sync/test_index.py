@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from tests.conftest import DatabaseUrls
 from tests.sync import checker
 from tests.sync.conftest import Ask, Place
 from tests.sync.parts import DigestEmbedder
 from tests.sync.syncing import data_source, open_source, vectorizer
+from workstation_pipelines.db import nearest
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.model import JobType, UserId
 from workstation_pipelines.sync import index
@@ -118,6 +121,20 @@ def test_a_document_that_changes_while_it_is_reindexed_keeps_what_the_sync_gave_
     using.cut = cut_slowly  # type: ignore[method-assign, assignment]
     mend(database, using)
     assert not checker.check(database_urls.admin_url, "alice", {**TRUTH, "n00.txt": "edited meanwhile"})
+
+
+def test_a_user_of_few_chunks_has_nothing_to_promote(folder: Place, database: Database) -> None:
+    fill(folder)
+    assert list(index.promote(database, user_id=ALICE)) == []
+
+
+def test_a_user_of_many_chunks_is_promoted_in_steps(
+    folder: Place, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(folder)
+    steps = iter([2000, 2000, 17, 0])
+    monkeypatch.setattr(nearest, "promote", lambda connection, *, user_id: next(steps))
+    assert list(index.promote(database, user_id=ALICE)) == [2000, 2000, 17]
 
 
 def plan(database: Database, folder: Place) -> Plan:

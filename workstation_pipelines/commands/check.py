@@ -1,4 +1,4 @@
-"""`workstation check`: does the index hold what the documents say, and can it be mended?"""
+"""`workstation check` and `optimise`: does the index hold what the documents say, and is it quick to search?"""
 
 from __future__ import annotations
 
@@ -48,6 +48,18 @@ def check(
         if repair:
             _print_repair(strays, reworked, report)
     raise typer.Exit(ExitCode.OK if report.is_clean else ExitCode.FAILED)
+
+
+def optimise(context: typer.Context, as_json: AsJson = False) -> None:
+    """Move what was loaded since into the approximate index, if you have so many passages that it pays."""
+    from workstation_pipelines.sync import index
+
+    with open_session(context) as session:
+        moved = sum(index.promote(session.workspace.database, user_id=session.user_id))
+    if as_json:
+        print_json({"chunks_promoted": moved})
+    else:
+        print_line(f"{moved:,} chunks promoted" if moved else "nothing to promote: exact search is as quick for you")
 
 
 def _repair(session: Session, vectorizer: Vectorizer, source_id: UUID | None) -> tuple[int, Reworked]:

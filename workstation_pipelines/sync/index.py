@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from workstation_pipelines.db import documents, vectors
+from workstation_pipelines.db import documents, sync_items, vectors
 from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.vectors import StaleDocument, StoredText
@@ -79,6 +79,16 @@ def remove_strays(database: Database, *, user_id: UserId) -> int:
         return vectors.remove_strays(connection, user_id=user_id)
 
 
+def distrust(database: Database, *, user_id: UserId, document_ids: Sequence[UUID]) -> int:
+    """Forget what is known of the texts of documents whose hash does not fit; return how many items that concerns.
+
+    Nothing that is stored here can mend them: the next full sync of their source fetches them again.
+    """
+    with database.transaction_with_rls(user_id) as connection:
+        documents.forget_hashes(connection, user_id=user_id, document_ids=document_ids)
+        return sync_items.forget_hashes(connection, user_id=user_id, document_ids=document_ids)
+
+
 def reindex(
     database: Database, vectorizer: Vectorizer, *, user_id: UserId, data_source_id: UUID | None = None
 ) -> Iterator[Reworked]:
@@ -88,21 +98,21 @@ def reindex(
     a document that changes meanwhile keeps what the sync gave it. Idempotent; ends when nothing is stale.
     """
     packer = TsvectorPacker()
-    tried: set[UUID] = set()
+    last: UUID | None = None
     while True:
         with database.transaction_with_rls(user_id) as connection:
-            stale = vectors.stale(
+            # In order of id: what is stale again after its turn was changed by someone else meanwhile, and is their concern.
+            batch = vectors.stale(
                 connection,
                 user_id=user_id,
                 index_config_id=vectorizer.config.id,
                 data_source_id=data_source_id,
-                limit=DOCUMENTS_A_BATCH + len(tried),
+                after=last,
+                limit=DOCUMENTS_A_BATCH,
             )
-        # What is stale again after its turn was changed by someone else meanwhile, and is their concern.
-        batch = [document for document in stale if document.id not in tried][:DOCUMENTS_A_BATCH]
         if not batch:
             return
-        tried |= {document.id for document in batch}
+        last = batch[-1].id
         lacking = [document.id for document in batch if document.problem == "vectors missing"]
         others = [document.id for document in batch if document.problem != "vectors missing"]
         done = Reworked()
@@ -111,6 +121,20 @@ def reindex(
         if others:
             done = done.plus(_recut(database, vectorizer, user_id=user_id, document_ids=others, packer=packer))
         yield done
+
+
+def promote(database: Database, *, user_id: UserId) -> Iterator[int]:
+    """Move the chunks of a user with very many into the approximate index; yields after each commit how many moved.
+
+    Loads leave new chunks out of it, since inserting one by one is what makes them slow. Until they are promoted they are
+    searched exactly, so this is never urgent. Nothing happens for a user with few chunks.
+    """
+    while True:
+        with database.transaction_with_rls(user_id) as connection:
+            moved = nearest.promote(connection, user_id=user_id)
+        if not moved:
+            return
+        yield moved
 
 
 def _fill_in(database: Database, vectorizer: Vectorizer, *, user_id: UserId, document_ids: Sequence[UUID]) -> Reworked:
