@@ -168,7 +168,8 @@ class KnownItem:
 class StoredItem:
     """An item as the database holds it, with what the engine needs of its document.
 
-    `retry_due` is true for a failed item whose next try has come. `is_document_deleted` marks a tombstone.
+    `retry_due` is true when failed work on it, or on something inside it, is due again. `is_document_deleted` marks a
+    tombstone.
     """
 
     external_id: str

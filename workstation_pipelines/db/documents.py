@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -29,7 +29,11 @@ class ChunkWrite:
 
 @dataclass(frozen=True, slots=True)
 class DocumentWrite:
-    """A document as it is to be stored. `chunks` of None leaves text, chunks and generation as they are."""
+    """A document as it is to be stored. `chunks` of None leaves text, chunks and generation as they are.
+
+    So does None for `size_bytes` and `source_created_at`, which not every listing tells. `generation` is at least what
+    the text gets: a reindex may have been quicker.
+    """
 
     id: DocumentId
     is_new: bool
@@ -37,7 +41,7 @@ class DocumentWrite:
     title_lexemes: Mapping[str, int]
     mime_type: str
     external_url: str | None
-    size_bytes: int
+    size_bytes: int | None
     source_created_at: datetime | None
     source_modified_at: datetime | None
     content_hash: str = ""
@@ -96,7 +100,8 @@ _UPDATE = text(
     """
     UPDATE app.documents d
        SET title = s.title, title_tsv = s.title_tsv, mime_type = s.mime_type, external_url = s.external_url,
-           size_bytes = s.size_bytes, source_created_at = s.source_created_at, source_modified_at = s.source_modified_at,
+           size_bytes = coalesce(s.size_bytes, d.size_bytes),
+           source_created_at = coalesce(s.source_created_at, d.source_created_at), source_modified_at = s.source_modified_at,
            content_hash = s.content_hash, language = s.language, text = s.text, headings = s.headings,
            live_generation = s.live_generation, index_config_id = s.index_config_id, chunk_count = s.chunk_count,
            deleted_at = NULL
@@ -107,7 +112,8 @@ _DESCRIBE = text(
     """
     UPDATE app.documents d
        SET title = s.title, title_tsv = s.title_tsv, mime_type = s.mime_type, external_url = s.external_url,
-           size_bytes = s.size_bytes, source_created_at = s.source_created_at, source_modified_at = s.source_modified_at
+           size_bytes = coalesce(s.size_bytes, d.size_bytes),
+           source_created_at = coalesce(s.source_created_at, d.source_created_at), source_modified_at = s.source_modified_at
       FROM stage_descriptions s WHERE d.user_id = :user_id AND d.id = s.id"""
 )
 
@@ -139,9 +145,10 @@ def store(
     Chunks of the new generation arrive and those of the old one leave in the caller's transaction, so a reader sees
     the one or the other. New documents go to `project_id`; existing ones stay in the project that their owner chose.
     """
-    with_text = [write for write in writes if write.chunks is not None]
-    new = [write for write in with_text if write.is_new]
-    changed = [write for write in with_text if not write.is_new]
+    new = [write for write in writes if write.chunks is not None and write.is_new]
+    changed = _in_next_generation(
+        connection, user_id, [write for write in writes if write.chunks is not None and not write.is_new]
+    )
     described = [write for write in writes if write.chunks is None]
     if new:
         _stage_documents(connection, new, packer)
@@ -153,6 +160,7 @@ def store(
         rows = (_description(write, packer) for write in described)
         stage(connection, "stage_descriptions", _DESCRIPTION_COLUMNS, rows)
         connection.execute(_DESCRIBE, {"user_id": user_id})
+    with_text = [*new, *changed]
     if any(write.chunks for write in with_text):
         stage_packed(connection, "stage_chunks", _CHUNK_COLUMNS, _packed_chunks(with_text, packer))
         connection.execute(_INSERT_CHUNKS, {"user_id": user_id})
@@ -204,6 +212,32 @@ def tombstone(connection: Connection, *, user_id: UserId, document_ids: Sequence
         ),
         parameters,
     )
+
+
+def forget_hashes(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> None:
+    """Let the next text that is fetched for these documents count as new, whatever it is."""
+    connection.execute(
+        text("UPDATE app.documents SET content_hash = '' WHERE user_id = :user_id AND id = ANY(:ids)"),
+        {"user_id": user_id, "ids": list(document_ids)},
+    )
+
+
+def _in_next_generation(
+    connection: Connection, user_id: UserId, writes: Sequence[DocumentWrite]
+) -> list[DocumentWrite]:
+    """Lock the documents and number their new generations: a reindex may have given them one since they were read."""
+    if not writes:
+        return []
+    rows = connection.execute(
+        text(
+            """
+            SELECT id, live_generation FROM app.documents
+             WHERE user_id = :user_id AND id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"""
+        ),
+        {"user_id": user_id, "ids": [write.id for write in writes]},
+    )
+    live = {row.id: row.live_generation for row in rows}
+    return [replace(write, generation=max(write.generation, live.get(write.id, 0) + 1)) for write in writes]
 
 
 def _description(write: DocumentWrite, packer: wire.TsvectorPacker) -> tuple[Any, ...]:

@@ -37,11 +37,33 @@ class ItemWrite:
     document_id: DocumentId | None
 
 
-_RETRY_DUE = """
+@dataclass(frozen=True, slots=True)
+class ItemMove:
+    """A stored item that is elsewhere now because what it lies in is; nothing else of it has changed."""
+
+    external_id: str
+    external_path: str
+    external_url: str | None
+
+
+# Failed itself, or around something that failed: an attachment comes with its mail, never alone.
+_RETRY_DUE = """(
     i.sync_status = 'failed' AND NOT EXISTS (
         SELECT FROM app.sync_failures f
          WHERE f.user_id = i.user_id AND f.data_source_id = i.data_source_id AND f.external_id = i.external_id
-           AND f.resolved_at IS NULL AND (f.next_try_at IS NULL OR f.next_try_at > now()))"""
+           AND f.resolved_at IS NULL AND (f.next_try_at IS NULL OR f.next_try_at > now()))
+    OR i.sync_status = 'synced' AND i.external_id IN (
+        WITH RECURSIVE around AS (
+            SELECT c.parent_external_id AS external_id
+              FROM app.sync_failures f
+              JOIN app.sync_items c USING (user_id, data_source_id, external_id)
+             WHERE f.user_id = :user_id AND f.data_source_id = :source AND f.resolved_at IS NULL
+               AND f.next_try_at <= now() AND c.sync_status = 'failed' AND c.parent_external_id IS NOT NULL
+             UNION
+            SELECT c.parent_external_id
+              FROM app.sync_items c JOIN around a USING (external_id)
+             WHERE c.user_id = :user_id AND c.data_source_id = :source AND c.parent_external_id IS NOT NULL)
+        SELECT external_id FROM around))"""
 
 _KNOWN = text(
     f"""
@@ -124,7 +146,7 @@ def stream(database: Database, *, user_id: UserId, data_source_id: DataSourceId)
 
 
 def due_for_retry(connection: Connection, lease: Lease, *, limit: int) -> list[Item]:
-    """Return failed items whose next try has come, as their last listing described them."""
+    """Return items with failed work, on them or inside them, whose next try has come, as last listed."""
     rows = connection.execute(
         text(
             f"""
@@ -189,7 +211,9 @@ def mark_deleted(connection: Connection, lease: Lease, *, job_id: SyncJobId, ext
     rows = connection.execute(
         text(
             """
-            UPDATE app.sync_items SET sync_status = 'deleted', reason = '', last_sync_job_id = :job_id
+            UPDATE app.sync_items
+               SET sync_status = 'deleted', last_sync_job_id = :job_id,
+                   reason = CASE WHEN reason = 'removed_by_user' THEN reason ELSE '' END
              WHERE user_id = :user_id AND data_source_id = :source AND external_id = ANY(:ids)
                AND sync_status <> 'deleted'
             RETURNING local_document_id"""
@@ -197,6 +221,38 @@ def mark_deleted(connection: Connection, lease: Lease, *, job_id: SyncJobId, ext
         {"user_id": lease.user_id, "source": lease.data_source_id, "job_id": job_id, "ids": list(external_ids)},
     )
     return [row[0] for row in rows if row[0] is not None]
+
+
+def move(connection: Connection, lease: Lease, *, moved: Sequence[ItemMove]) -> None:
+    """Give items found inside others, and their documents, the place that those have now."""
+    by_id = {move.external_id: move for move in moved}
+    parameters = {
+        "user_id": lease.user_id,
+        "source": lease.data_source_id,
+        "ids": list(by_id),
+        "paths": [move.external_path for move in by_id.values()],
+        "urls": [move.external_url for move in by_id.values()],
+    }
+    connection.execute(
+        text(
+            """
+            UPDATE app.sync_items i SET external_path = m.external_path, external_url = m.external_url
+              FROM unnest(CAST(:ids AS text[]), CAST(:paths AS text[]), CAST(:urls AS text[]))
+                   AS m (external_id, external_path, external_url)
+             WHERE i.user_id = :user_id AND i.data_source_id = :source AND i.external_id = m.external_id"""
+        ),
+        parameters,
+    )
+    connection.execute(
+        text(
+            """
+            UPDATE app.documents d SET external_url = i.external_url FROM app.sync_items i
+             WHERE i.user_id = :user_id AND i.data_source_id = :source AND i.external_id = ANY(:ids)
+               AND d.user_id = i.user_id AND d.id = i.local_document_id
+               AND d.external_url IS DISTINCT FROM i.external_url"""
+        ),
+        parameters,
+    )
 
 
 def mark_removed_by_user(
@@ -221,6 +277,26 @@ def mark_removed_by_user(
         {"user_id": user_id, "document": document_id, "reason": reason},
     )
     return [row[0] for row in rows if row[0] is not None and row[0] != document_id]
+
+
+def forget_hashes(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> int:
+    """Let the next listing take the items of these documents, and what they lie in, for changed; return how many."""
+    return connection.execute(
+        text(
+            """
+            WITH RECURSIVE forgotten AS (
+                SELECT i.data_source_id, i.external_id, i.parent_external_id FROM app.sync_items i
+                 WHERE i.user_id = :user_id AND i.local_document_id = ANY(:ids)
+                 UNION
+                SELECT i.data_source_id, i.external_id, i.parent_external_id FROM app.sync_items i
+                  JOIN forgotten f ON i.data_source_id = f.data_source_id AND i.external_id = f.parent_external_id
+                 WHERE i.user_id = :user_id)
+            UPDATE app.sync_items i SET external_hash = ''
+              FROM forgotten f
+             WHERE i.user_id = :user_id AND i.data_source_id = f.data_source_id AND i.external_id = f.external_id"""
+        ),
+        {"user_id": user_id, "ids": list(document_ids)},
+    ).rowcount
 
 
 def mark_seen(connection: Connection, lease: Lease, *, sweep_id: UUID, external_ids: Sequence[str]) -> None:

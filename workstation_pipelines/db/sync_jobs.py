@@ -34,8 +34,11 @@ _START = text(
        SET status = 'running', fence = excluded.fence, progress_data = excluded.progress_data,
            dagster_run_id = excluded.dagster_run_id, started_at = now(), heartbeat_at = now(), completed_at = NULL,
            not_before = NULL, error_message = ''
-     WHERE sync_jobs.user_id = excluded.user_id AND sync_jobs.status IN ('pending', 'paused')
-    RETURNING id"""
+     WHERE sync_jobs.user_id = excluded.user_id AND sync_jobs.data_source_id = excluded.data_source_id
+       AND sync_jobs.status IN ('pending', 'paused')
+    RETURNING pages, items_found AS found, items_created AS created, items_updated AS updated,
+              items_unchanged AS unchanged, items_skipped AS skipped, items_deleted AS deleted, items_failed AS failed,
+              items_fetched AS fetched, bytes_processed AS bytes_fetched, chunks_embedded, chunks_reused, embedding_tokens"""
 ).bindparams(bindparam("progress", type_=JSONB))
 
 _ADVANCE = text(
@@ -86,7 +89,7 @@ def resumable(connection: Connection, lease: Lease) -> Interrupted | None:
             """
             SELECT id, job_type, status, progress_data FROM app.sync_jobs
              WHERE user_id = :user_id AND data_source_id = :source AND status <> 'pending'
-             ORDER BY created_at DESC, id DESC LIMIT 1"""
+             ORDER BY coalesce(started_at, created_at) DESC, id DESC LIMIT 1"""
         ),
         {"user_id": lease.user_id, "source": lease.data_source_id},
     ).first()
@@ -95,8 +98,22 @@ def resumable(connection: Connection, lease: Lease) -> Interrupted | None:
     return Interrupted(SyncJobId(row.id), JobType(row.job_type), row.progress_data)
 
 
+def awaits_confirmation(connection: Connection, lease: Lease) -> bool:
+    """Return whether deletes are held back until someone confirms them."""
+    return bool(
+        connection.execute(
+            text(
+                """
+                SELECT EXISTS (SELECT FROM app.sync_jobs
+                 WHERE user_id = :user_id AND data_source_id = :source AND status = 'needs_confirmation')"""
+            ),
+            {"user_id": lease.user_id, "source": lease.data_source_id},
+        ).scalar_one()
+    )
+
+
 def supersede_unconfirmed(connection: Connection, lease: Lease) -> None:
-    """A newer complete sync has seen the source since: what waited for a confirmation is moot."""
+    """A newer complete listing has seen the source since: what waited for a confirmation is moot."""
     connection.execute(
         text(
             """
@@ -116,8 +133,11 @@ def start(
     progress: Mapping[str, Any],
     dagster_run_id: str | None,
     idempotency_key: str | None = None,
-) -> None:
-    """Begin a job, new or pending. Raises NotFoundError when the id belongs to a job that has ended."""
+) -> tuple[Counts, int]:
+    """Begin a job, new, pending or paused; return what it has counted before it was paused, and its pages.
+
+    Raises NotFoundError when the id belongs to a job that has ended, or is another source's.
+    """
     started = connection.execute(
         _START,
         {
@@ -130,9 +150,10 @@ def start(
             "dagster_run_id": dagster_run_id,
             "key": idempotency_key,
         },
-    ).scalar_one_or_none()
+    ).one_or_none()
     if started is None:
-        raise NotFoundError(f"sync job {job_id} is not pending any more: start a new sync")
+        raise NotFoundError(f"sync job {job_id} is not pending any more, or another source's: start a new sync")
+    return Counts(**{name: getattr(started, name) for name in Counts.__slots__}), started.pages
 
 
 def advance(
@@ -164,11 +185,12 @@ def end(
     status: JobStatus,
     message: str = "",
     wait_s: float | None = None,
-) -> None:
-    """Close a running job. A job that has already ended, or was taken over, is left as it is."""
-    connection.execute(
+) -> bool:
+    """Close a running job; return whether it was. One that has already ended, or was taken over, is left as it is."""
+    ended = connection.execute(
         _END, {"user_id": user_id, "id": job_id, "status": status.value, "message": message[:2000], "wait_s": wait_s}
     )
+    return ended.rowcount == 1
 
 
 def heartbeat(connection: Connection, *, user_id: UserId, job_id: SyncJobId) -> None:

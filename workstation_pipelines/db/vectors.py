@@ -95,9 +95,15 @@ def embedded_before(
 
 
 def stale(
-    connection: Connection, *, user_id: UserId, index_config_id: IndexConfigId, data_source_id: UUID | None, limit: int
+    connection: Connection,
+    *,
+    user_id: UserId,
+    index_config_id: IndexConfigId,
+    data_source_id: UUID | None,
+    limit: int,
+    after: UUID | None = None,
 ) -> list[StaleDocument]:
-    """Return live documents that need chunks or vectors, in order of id."""
+    """Return live documents that need chunks or vectors, in order of id, those behind `after` only."""
     rows = connection.execute(
         text(
             """
@@ -115,11 +121,12 @@ def stale(
                      FROM app.chunks c WHERE c.user_id = d.user_id AND c.document_id = d.id) c
              WHERE d.user_id = :user_id AND d.deleted_at IS NULL
                AND (CAST(:source AS uuid) IS NULL OR d.data_source_id = :source)
+               AND (CAST(:after AS uuid) IS NULL OR d.id > :after)
                AND (d.index_config_id IS DISTINCT FROM :config OR c.chunks <> d.chunk_count OR c.chunks <> c.last + 1
                     OR c.vectors <> c.chunks OR c.stray > 0)
              ORDER BY d.id LIMIT :limit"""
         ),
-        {"user_id": user_id, "config": index_config_id, "source": data_source_id, "limit": limit},
+        {"user_id": user_id, "config": index_config_id, "source": data_source_id, "after": after, "limit": limit},
     )
     return [StaleDocument(DocumentId(row.id), row.title, row.live_generation, row.problem) for row in rows]
 

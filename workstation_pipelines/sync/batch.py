@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from typing import Any
 from uuid import UUID
 
@@ -13,13 +12,15 @@ from workstation_pipelines.db import documents, sync_failures, sync_items, sync_
 from workstation_pipelines.db.data_sources import Lease, prove_lease
 from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
-from workstation_pipelines.db.sync_items import ItemWrite
+from workstation_pipelines.db.sync_items import ItemMove, ItemWrite
 from workstation_pipelines.db.wire import TsvectorPacker
 from workstation_pipelines.errors import (
     ItemGoneError,
     RateLimitedError,
+    ReauthorizeError,
     RetryableError,
     SkipItemError,
+    UnreadableContentError,
 )
 from workstation_pipelines.index.contract import Extractor
 from workstation_pipelines.model import (
@@ -30,15 +31,16 @@ from workstation_pipelines.model import (
     Extracted,
     Item,
     ItemFailure,
-    ItemType,
     NewId,
     StoredItem,
     SyncJobId,
     SyncStatus,
 )
 from workstation_pipelines.sources.contract import Source
-from workstation_pipelines.sync.delta import Action, Step, document_title
+from workstation_pipelines.sync import inside
+from workstation_pipelines.sync.delta import REMOVED_BY_USER, Action, Step, document_title
 from workstation_pipelines.sync.faults import Faults
+from workstation_pipelines.sync.intake import storable
 from workstation_pipelines.sync.vectorize import Cut, Vectorizer, content_hash
 from workstation_pipelines.text.lexemes import lexer_for
 
@@ -54,7 +56,10 @@ MOST_NESTING = 3
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction is to write. Built without touching the database, but for reading known embeddings."""
+    """What one transaction is to write. Built without touching the database, but for reading known embeddings.
+
+    `ended_by` tells that the source gave out half way: the batch holds what was had until then.
+    """
 
     item_writes: Sequence[ItemWrite] = ()
     document_writes: Sequence[DocumentWrite] = ()
@@ -63,9 +68,11 @@ class Batch:
     deleted: Sequence[str] = ()
     dropped_documents: Sequence[UUID] = ()
     seen: Sequence[str] = ()
+    moved: Sequence[ItemMove] = ()
     counts: Counts = field(default_factory=Counts)
     external_ids: frozenset[str] = frozenset()
     fresh_vectors: Mapping[bytes, bytes] = field(default_factory=dict)
+    ended_by: RetryableError | ReauthorizeError | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +111,7 @@ class BatchBuilder:
         self._new_id = new_id
         self._faults = faults
         self._unavailable = 0
+        self._gave_out: RetryableError | ReauthorizeError | None = None
 
     def build(
         self,
@@ -113,20 +121,35 @@ class BatchBuilder:
     ) -> Batch:
         """Work `steps`, of which each external id occurs once.
 
-        `children` are the stored items found inside earlier versions of these items; `in_flight` are vectors that a
-        batch not yet committed is about to store. Raises RateLimitedError, ReauthorizeError and whatever is a bug.
+        `children` are the stored items found inside earlier versions of these items, however deep; `in_flight` are
+        vectors that a batch not yet committed is about to store. Raises RetryableError and ReauthorizeError when the
+        source gave nothing before it gave out, and whatever is a bug.
         """
         drafts = _Drafts()
+        ended_by: RetryableError | ReauthorizeError | None = None
         for step in steps:
+            stored_inside = children.get(step.external_id, ())
             if step.action is Action.DELETE:
-                drafts.delete([step.external_id, *_live(children.get(step.external_id, ()))])
+                drafts.delete([step.external_id, *inside.live(stored_inside)])
             elif step.action is not Action.FETCH:
-                self._keep(step, drafts)
-        for read in self._read([step for step in steps if step.action is Action.FETCH]):
-            self._take(read, children.get(read.item.external_id, ()), drafts, depth=0)
-        return self._with_vectors(drafts, in_flight, frozenset(step.external_id for step in steps))
+                self._keep(step, stored_inside, drafts)
+        try:
+            for read in self._read([step for step in steps if step.action is Action.FETCH]):
+                self._take(read, children.get(read.item.external_id, ()), drafts, depth=0)
+        except (RetryableError, ReauthorizeError) as error:
+            if not drafts.counts:
+                raise
+            # Else a vendor that serves less than a page between two pauses would never let a page end.
+            ended_by = error
+        batch = self._with_vectors(drafts, in_flight, frozenset(step.external_id for step in steps))
+        return replace(batch, ended_by=ended_by)
 
-    def _keep(self, step: Step, drafts: _Drafts) -> None:
+    def forget_unavailable(self) -> int:
+        """Return how many items in a row could not be had until now, and count anew."""
+        count, self._unavailable = self._unavailable, 0
+        return count
+
+    def _keep(self, step: Step, stored_inside: Sequence[StoredItem], drafts: _Drafts) -> None:
         item, stored = step.item, step.stored
         if item is None or stored is None:
             raise AssertionError(f"{step.action} needs the item and what is stored of it")
@@ -138,7 +161,10 @@ class BatchBuilder:
         drafts.items.append(
             ItemWrite(item, item.external_hash, stored.mime_type, stored.sync_status, stored.reason, stored.document_id)
         )
-        if step.action is Action.DESCRIBE and stored.document_id is not None:
+        if step.action is not Action.DESCRIBE:
+            return
+        drafts.moved += inside.moved(item, stored, stored_inside)
+        if stored.document_id is not None:
             title = document_title(item, stored, None)
             drafts.documents.append((self._described(stored.document_id, item, stored.mime_type, title), None))
 
@@ -151,29 +177,44 @@ class BatchBuilder:
             if self._source.fetch_threads > 1:
                 waiting.append(self._executor.submit(self._fetch_and_extract, step.item, step.stored))
                 continue
-            read = self._fetch(step.item, step.stored)
+            try:
+                read = self._fetch(step.item, step.stored)
+            except (RetryableError, ReauthorizeError) as error:
+                waiting.append(_failed(error))  # raised below, in its turn
+                break
             if read.content is None:
                 waiting.append(read)
             elif self._extractor.is_inline(read.content):
                 waiting.append(self._extract(read))
             else:
                 waiting.append(self._executor.submit(self._extract, read))
-        for read_or_future in waiting:
-            yield read_or_future if isinstance(read_or_future, _Read) else read_or_future.result()
+        try:
+            for read_or_future in waiting:
+                yield read_or_future if isinstance(read_or_future, _Read) else read_or_future.result()
+        finally:
+            for read_or_future in waiting:
+                if isinstance(read_or_future, Future):
+                    read_or_future.cancel()
 
     def _fetch_and_extract(self, item: Item, stored: StoredItem | None) -> _Read:
         read = self._fetch(item, stored)
         return read if read.content is None else self._extract(read)
 
     def _fetch(self, item: Item, stored: StoredItem | None) -> _Read:
+        if self._gave_out is not None:  # another thread was told so: the vendor is not asked again
+            raise self._gave_out
         try:
             content = self._source.fetch(item)
+        except ReauthorizeError as error:
+            self._gave_out = error
+            raise
         except (SkipItemError, RetryableError) as error:
-            if isinstance(error, RateLimitedError) and error.wait_s > PATIENCE_S:
-                raise
-            self._unavailable += isinstance(error, RetryableError)
-            if self._unavailable > MOST_UNAVAILABLE:
-                raise
+            if isinstance(error, RetryableError):
+                self._unavailable += 1
+                is_long = isinstance(error, RateLimitedError) and error.wait_s > PATIENCE_S
+                if is_long or self._unavailable > MOST_UNAVAILABLE:
+                    self._gave_out = error
+                    raise
             return _Read(item, stored, None, None, error, "fetch")
         self._unavailable = 0
         self._faults.reach("item_fetched")
@@ -189,50 +230,63 @@ class BatchBuilder:
             return replace(read, content=replace(read.content, body=b""), problem=error, stage="extract")
         return replace(read, extracted=extracted)
 
-    def _take(self, read: _Read, children: Sequence[StoredItem], drafts: _Drafts, *, depth: int) -> None:
+    def _take(self, read: _Read, stored_inside: Sequence[StoredItem], drafts: _Drafts, *, depth: int) -> None:
         drafts.external_ids.add(read.item.external_id)
         if read.content is not None and depth == 0:
             drafts.add(fetched=1, bytes_fetched=len(read.content.body))
         if read.problem is not None:
-            self._take_problem(read, read.problem, children, drafts)
+            self._take_problem(read, read.problem, stored_inside, drafts)
             return
         content, extracted, item, stored = read.content, read.extracted, read.item, read.stored
         if content is None or extracted is None:
             raise AssertionError("neither text nor a problem")
-        mime_type = extracted.mime_type or content.mime_type
         is_live = stored is not None and stored.document_id is not None and not stored.is_document_deleted
+        known = (stored.content_hash, stored.index_config_id) if stored is not None and is_live else None
+        digest = content_hash(extracted.text)
+        cuts: list[Cut] | None = None
+        if known != (digest, self._vectorizer.config.id):
+            cuts = self._vectorizer.cut(extracted.text, extracted.headings, extracted.language)
+            if not cuts:
+                problem = _nothing_to_find(item)
+                self._take_problem(replace(read, stage="chunk"), problem, stored_inside, drafts)
+                return
+        mime_type = storable(extracted.mime_type or content.mime_type)
         document_id = stored.document_id if stored is not None and stored.document_id else DocumentId(self._new_id())
         drafts.count("updated" if is_live else "created")
         if stored is not None and stored.sync_status is SyncStatus.FAILED:
             drafts.resolved.append(item.external_id)
-        drafts.items.append(ItemWrite(item, content.external_hash, mime_type, SyncStatus.SYNCED, "", document_id))
+        external_hash = storable(content.external_hash)
+        drafts.items.append(ItemWrite(item, external_hash, mime_type, SyncStatus.SYNCED, "", document_id))
         write = self._described(document_id, item, mime_type, document_title(item, None, extracted.title))
         write = replace(write, size_bytes=len(content.body))
-        digest = content_hash(extracted.text)
-        config_id = self._vectorizer.config.id
-        if is_live and stored is not None and (stored.content_hash, stored.index_config_id) == (digest, config_id):
-            drafts.documents.append((write, None))
-        else:
-            write = replace(
-                write,
-                is_new=stored is None or stored.document_id is None,
-                content_hash=digest,
-                language=extracted.language,
-                text=extracted.text,
-                headings=extracted.headings,
-                generation=(stored.live_generation if stored is not None else 0) + 1,
-                index_config_id=config_id,
-            )
-            cuts = self._vectorizer.cut(extracted.text, extracted.headings, extracted.language)
-            drafts.documents.append((write, cuts))
-        self._take_children(item, extracted.children, children, drafts, depth=depth)
+        if cuts is not None:
+            write = self._with_text(write, stored, extracted, digest)
+        drafts.documents.append((write, cuts))
+        self._take_children(item, extracted.children, stored_inside, drafts, depth=depth)
+
+    def _with_text(
+        self, write: DocumentWrite, stored: StoredItem | None, extracted: Extracted, digest: str
+    ) -> DocumentWrite:
+        return replace(
+            write,
+            is_new=stored is None or stored.document_id is None,
+            content_hash=digest,
+            language=extracted.language,
+            text=extracted.text,
+            headings=extracted.headings,
+            generation=(stored.live_generation if stored is not None else 0) + 1,
+            index_config_id=self._vectorizer.config.id,
+        )
 
     def _take_problem(
-        self, read: _Read, problem: SkipItemError | RetryableError, children: Sequence[StoredItem], drafts: _Drafts
+        self,
+        read: _Read,
+        problem: SkipItemError | RetryableError,
+        stored_inside: Sequence[StoredItem],
+        drafts: _Drafts,
     ) -> None:
         item, stored = read.item, read.stored
-        mime_type = read.content.mime_type if read.content is not None else item.mime_type
-        external_hash = read.content.external_hash if read.content is not None else item.external_hash
+        external_hash = storable(read.content.external_hash) if read.content is not None else item.external_hash
         document_id = stored.document_id if stored is not None else None
         if isinstance(problem, ItemGoneError):
             drafts.count("skipped")  # the next listing tells; what is stored stays until then
@@ -240,15 +294,18 @@ class BatchBuilder:
             return
         reason = problem.reason if isinstance(problem, SkipItemError) else "unavailable"
         if isinstance(problem, SkipItemError) and problem.stored_as == "skipped":
+            mime_type = storable(read.content.mime_type) if read.content is not None else item.mime_type
             drafts.count("skipped")
             drafts.items.append(ItemWrite(item, external_hash, mime_type, SyncStatus.SKIPPED, reason, document_id))
             drafts.resolved.append(item.external_id)
             if document_id is not None:
                 drafts.dropped.append(document_id)  # it has no text any more, so it must not be found by its old one
-            drafts.delete(_live(children))
+            drafts.delete(inside.live(stored_inside))
             return
         drafts.count("failed")
-        drafts.items.append(ItemWrite(item, external_hash, mime_type, SyncStatus.FAILED, reason, document_id))
+        # With the vendor's MIME type, which may decide how to fetch it: the next try begins from this row.
+        drafts.items.append(ItemWrite(item, external_hash, item.mime_type, SyncStatus.FAILED, reason, document_id))
+        drafts.moved += inside.moved(item, stored, stored_inside)
         drafts.failures.append(
             ItemFailure(
                 external_id=item.external_id,
@@ -256,7 +313,7 @@ class BatchBuilder:
                 stage=read.stage,
                 error_class=type(problem).__name__,
                 reason=reason,
-                message=problem.message,
+                message=storable(problem.message),
                 permanent=isinstance(problem, SkipItemError) and not problem.transient,
             )
         )
@@ -265,29 +322,30 @@ class BatchBuilder:
         self,
         parent: Item,
         attachments: Sequence[Attachment],
-        stored_children: Sequence[StoredItem],
+        stored_inside: Sequence[StoredItem],
         drafts: _Drafts,
         *,
         depth: int,
     ) -> None:
-        stored_by_id = {child.external_id: child for child in stored_children}
-        found = set()
+        stored_by_id = {child.external_id: child for child in stored_inside}
+        kept = set()
         for attachment in attachments if depth < MOST_NESTING else ():
-            item = attached_item(parent, attachment)
-            if item.external_id in found:
+            item = inside.attached_item(parent, attachment)
+            if item.external_id in kept:
                 continue
-            found.add(item.external_id)
+            kept.add(item.external_id)
             stored = stored_by_id.get(item.external_id)
-            if stored is not None and stored.sync_status is SyncStatus.SYNCED and stored.external_hash == item.external_hash:
+            deeper = inside.below(item.external_id, stored_inside)
+            kept.update(child.external_id for child in deeper)  # each level decides on what is directly inside it
+            if stored is not None and _is_as_stored(item, stored):
                 drafts.external_ids.add(item.external_id)
                 drafts.count("unchanged")
-                drafts.items.append(
-                    ItemWrite(item, item.external_hash, stored.mime_type, stored.sync_status, "", stored.document_id)
-                )
+                drafts.moved += inside.moved(item, stored, [stored, *deeper])
                 continue
             content = Content(attachment.body, attachment.name, attachment.mime_type, item.external_hash)
-            self._take(self._extract(_Read(item, stored, content, None, None, "extract")), (), drafts, depth=depth + 1)
-        drafts.delete(_live([child for child in stored_children if child.external_id not in found]))
+            read = self._extract(_Read(item, stored, content, None, None, "extract"))
+            self._take(read, deeper, drafts, depth=depth + 1)
+        drafts.delete(inside.live(child for child in stored_inside if child.external_id not in kept))
 
     def _described(self, document_id: DocumentId, item: Item, mime_type: str, title: str) -> DocumentWrite:
         return DocumentWrite(
@@ -297,7 +355,7 @@ class BatchBuilder:
             title_lexemes=lexer_for(None).counted(title),
             mime_type=mime_type,
             external_url=item.external_url,
-            size_bytes=max(item.size_bytes, 0),
+            size_bytes=None,
             source_created_at=item.external_created_at,
             source_modified_at=item.external_modified_at,
         )
@@ -330,6 +388,7 @@ class BatchBuilder:
             deleted=drafts.deleted,
             dropped_documents=drafts.dropped,
             seen=drafts.seen,
+            moved=drafts.moved,
             counts=Counts(**drafts.counts),
             external_ids=external_ids | drafts.external_ids,
             fresh_vectors=done.fresh,
@@ -347,6 +406,7 @@ class _Drafts:
         self.deleted: list[str] = []
         self.dropped: list[UUID] = []
         self.seen: list[str] = []
+        self.moved: list[ItemMove] = []
         self.external_ids: set[str] = set()
         self.counts: dict[str, int] = {}
 
@@ -364,24 +424,26 @@ class _Drafts:
         self.add(found=len(external_ids), deleted=len(external_ids))
 
 
-def _live(items: Sequence[StoredItem]) -> list[str]:
-    return [item.external_id for item in items if item.sync_status is not SyncStatus.DELETED]
+def _is_as_stored(item: Item, stored: StoredItem) -> bool:
+    """Return whether an attachment can stay as it is, with all that is inside it."""
+    if stored.reason == REMOVED_BY_USER:
+        return True
+    if stored.sync_status is not SyncStatus.SYNCED or stored.external_hash != item.external_hash:
+        return False
+    has_document = stored.document_id is not None and not stored.is_document_deleted
+    return has_document and not stored.retry_due
 
 
-def attached_item(parent: Item, attachment: Attachment) -> Item:
-    """Return the item that an attachment is: identified by its parent and its key, hashed by its bytes."""
-    return Item(
-        external_id=f"{parent.external_id}/{attachment.key}",
-        external_path=f"{parent.external_path}/{attachment.name}",
-        external_hash="b2:" + blake2b(attachment.body, digest_size=16).hexdigest(),
-        item_type=ItemType.FILE,
-        title=attachment.name.rpartition(".")[0] or attachment.name,
-        mime_type=attachment.mime_type,
-        size_bytes=len(attachment.body),
-        external_modified_at=parent.external_modified_at,
-        external_created_at=parent.external_created_at,
-        external_url=parent.external_url,
-        parent_external_id=parent.external_id,
+def _failed(error: RetryableError | ReauthorizeError) -> Future[_Read]:
+    failed: Future[_Read] = Future()
+    failed.set_exception(error)
+    return failed
+
+
+def _nothing_to_find(item: Item) -> UnreadableContentError:
+    return UnreadableContentError(
+        f"{item.external_path}: its text has no word or other visible character: open it and look whether it shows any",
+        reason="no_text",
     )
 
 
@@ -429,6 +491,8 @@ class BatchWriter:
             if sweep_id is not None and batch.seen:
                 sync_items.mark_seen(connection, lease, sweep_id=sweep_id, external_ids=batch.seen)
             dropped = list(batch.dropped_documents)
+            if batch.moved:
+                sync_items.move(connection, lease, moved=batch.moved)
             if batch.deleted:
                 dropped += sync_items.mark_deleted(connection, lease, job_id=job_id, external_ids=batch.deleted)
             documents.tombstone(connection, user_id=lease.user_id, document_ids=dropped)

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from workstation_pipelines.model import Change, ChangeKind, Item, StoredItem, SyncStatus
+from workstation_pipelines.sync.intake import storable_title
 
 REMOVED_BY_USER = "removed_by_user"
 """Reason of an item whose document its owner deleted here: it stays away, whatever happens at the source."""
 
 DELETE_BRAKE_ITEMS = 20
 DELETE_BRAKE_SHARE = 0.10
+
+ASSUMED_BYTES = 128 * 1024
+"""What an item of unknown size is taken to have when batches are cut."""
 
 
 class Action(StrEnum):
@@ -60,15 +64,15 @@ def decide(
 
 
 def _action(item: Item, known: StoredItem | None, same_content: Callable[[str, str], bool]) -> Action:
-    if known is None or known.sync_status is SyncStatus.DELETED:
+    if known is None:
         return Action.FETCH
-    if known.reason == REMOVED_BY_USER:
+    if known.reason == REMOVED_BY_USER:  # also when it is deleted at the source meanwhile, and comes back
         return Action.KEEP
+    if known.sync_status is SyncStatus.DELETED or known.retry_due:
+        return Action.FETCH
     if known.sync_status is SyncStatus.SYNCED and (known.document_id is None or known.is_document_deleted):
         return Action.FETCH
     if not same_content(known.external_hash, item.external_hash):
-        return Action.FETCH
-    if known.sync_status is SyncStatus.FAILED and known.retry_due:
         return Action.FETCH
     described = (known.external_path, known.title, known.external_url)
     if described != (item.external_path, item.title, item.external_url):
@@ -81,7 +85,9 @@ def windows(steps: Sequence[Step], *, most_items: int, most_bytes: int) -> Itera
     window: list[Step] = []
     size_bytes = 0
     for step in steps:
-        weight = max(step.item.size_bytes, 0) if step.item is not None and step.action is Action.FETCH else 0
+        weight = 0
+        if step.item is not None and step.action is Action.FETCH:
+            weight = step.item.size_bytes if step.item.size_bytes >= 0 else ASSUMED_BYTES
         if window and (len(window) >= most_items or size_bytes + weight > most_bytes):
             yield window
             window, size_bytes = [], 0
@@ -99,7 +105,7 @@ def is_mass_delete(absent: int, live: int) -> bool:
 def document_title(item: Item, stored: StoredItem | None, extracted: str | None) -> str:
     """Return the title to show: the text's own, else the item's name. A rename does not replace a title found in the text."""
     if extracted:
-        return extracted
+        return storable_title(extracted)
     if stored is not None and stored.document_title and stored.document_title != stored.title:
         return stored.document_title
     return item.title

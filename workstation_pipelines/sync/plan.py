@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from workstation_pipelines.db import sync_items
 from workstation_pipelines.db.data_sources import DataSource, Lease
 from workstation_pipelines.db.engine import Database
-from workstation_pipelines.model import ChangeKind, JobType
+from workstation_pipelines.model import ChangeKind, JobType, SyncStatus
 from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sync.delta import Action, collapse, decide, is_mass_delete
+from workstation_pipelines.sync.intake import accepted
 from workstation_pipelines.sync.run import StoredKnown
 
 SHOWN_PATHS = 10
@@ -46,7 +47,15 @@ def plan_sync(database: Database, source: Source, data_source: DataSource, *, jo
 
     with database.transaction_with_rls(data_source.user_id) as connection:
         live = sync_items.count_live(connection, lease)
-    for page in source.pages(cursor, StoredKnown(database, data_source), job_type):
+    is_compared = cursor is None and not source.proves_absence
+    listed: set[str] = set()
+    is_complete = False
+    for told in source.pages(cursor, StoredKnown(database, data_source), job_type):
+        page = accepted(told)
+        is_complete = is_complete or page.complete
+        if is_compared:
+            listed.update(change.external_id for change in page.changes)
+            listed.update(failure.external_id for failure in page.failures)
         counts["unchanged"] += page.unchanged
         for failure in page.failures:
             note("unreadable", failure.external_path)
@@ -65,4 +74,9 @@ def plan_sync(database: Database, source: Source, data_source: DataSource, *, jo
                 note("deletes", path)
             else:
                 counts["unchanged"] += 1
+    if is_compared and is_complete:
+        for item in StoredKnown(database, data_source).items():
+            if item.external_id not in listed and item.sync_status is not SyncStatus.DELETED:
+                absent += 1
+                note("deletes", item.external_path)
     return Plan(**counts, needs_confirmation=is_mass_delete(absent, live), examples=examples)

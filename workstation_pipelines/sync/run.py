@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Connection
+
 from workstation_pipelines.db import data_sources, sync_failures, sync_items, sync_jobs
 from workstation_pipelines.db.data_sources import DataSource, Lease
 from workstation_pipelines.db.engine import Database
@@ -44,9 +46,10 @@ from workstation_pipelines.model import (
     SyncJobId,
 )
 from workstation_pipelines.sources.contract import Source
-from workstation_pipelines.sync.batch import PATIENCE_S, Batch, BatchBuilder, BatchWriter
+from workstation_pipelines.sync.batch import MOST_UNAVAILABLE, PATIENCE_S, Batch, BatchBuilder, BatchWriter
 from workstation_pipelines.sync.delta import collapse, decide, is_mass_delete, windows
 from workstation_pipelines.sync.faults import Faults
+from workstation_pipelines.sync.intake import accepted, storable
 from workstation_pipelines.sync.vectorize import Vectorizer
 
 BATCH_ITEMS = 500
@@ -130,16 +133,22 @@ class _Run:
         self._in_flight: tuple[Batch, Future[bool]] | None = None
         self._awaiting: str = ""
         self._live_before = 0
+        self._status_before = ("connected", "")
 
     def start(self) -> None:
+        """Write the job row; where to begin comes from rows alone, so that whatever the source says later is recorded."""
         parts, lease = self._parts, self._lease
         with parts.database.transaction_with_rls(lease.user_id) as connection:
+            # Read again under the lease: another run may have moved the cursor meanwhile.
+            self._data_source = data_sources.get(connection, user_id=lease.user_id, data_source_id=lease.data_source_id)
             previous = sync_jobs.bury_interrupted(connection, lease, successor=self._job_id)
             previous = previous or sync_jobs.resumable(connection, lease)
             self._live_before = sync_items.count_live(connection, lease)
-            self._progress = self._resume_point(previous.progress if previous else {})
+            is_confirmed = self._request.confirm_deletes and sync_jobs.awaits_confirmation(connection, lease)
+            self._progress = {} if is_confirmed else self._resume_point(previous.progress if previous else {})
             self._committed_progress = self._progress
-            sync_jobs.start(
+            self._set_syncing(connection)
+            self._counts, self._pages = sync_jobs.start(
                 connection,
                 lease,
                 job_id=self._job_id,
@@ -149,20 +158,36 @@ class _Run:
                 idempotency_key=self._request.idempotency_key,
             )
 
+    def _set_syncing(self, connection: Connection) -> None:
+        stored = self._data_source
+        if stored.connection_status != "syncing":  # a run that was killed leaves it so
+            self._status_before = (stored.connection_status, stored.status_message)
+        self._set_status(connection, "syncing", "")
+
+    def _set_status(self, connection: Connection, connection_status: str, message: str) -> None:
+        data_sources.set_status(
+            connection,
+            user_id=self._lease.user_id,
+            data_source_id=self._lease.data_source_id,
+            connection_status=connection_status,
+            message=message,
+        )
+
     def _resume_point(self, previous: Mapping[str, Any]) -> dict[str, Any]:
-        """Return where to begin: an unfinished listing or feed goes on, otherwise the stored feed position, else a listing."""
+        """Return where to begin: an unfinished listing or feed goes on, else the stored feed position, else nowhere yet."""
         is_full = self._request.job_type is JobType.FULL_SYNC
-        if previous.get("v") == 1 and previous.get("cursor") is not None:
-            if previous.get("mode") == "listing" or not is_full:
-                return dict(previous)
+        is_begun = previous.get("v") == 1 and previous.get("cursor") is not None
+        if is_begun and (previous.get("mode") == "listing" or not is_full):
+            # That a cursor expired once is no reason for this job to give up when the listing's own does.
+            return {key: value for key, value in previous.items() if key not in ("escalated", "expired")}
         if self._source.has_feed and self._data_source.cursor is not None and not is_full:
             return {"v": 1, "mode": "feed", "cursor": dict(self._data_source.cursor)}
-        return self._fresh_listing()
+        return {}
 
-    def _fresh_listing(self, **more: Any) -> dict[str, Any]:
+    def _begin_listing(self, **more: Any) -> None:
         pending = self._source.start_cursor()
         sweep_id = None if self._source.proves_absence else str(self._parts.new_id())
-        return {
+        self._progress = self._committed_progress = {
             "v": 1,
             "mode": "listing",
             "cursor": None,
@@ -172,6 +197,8 @@ class _Run:
         }
 
     def work(self) -> Iterator[Progress]:
+        if not self._progress:
+            self._begin_listing()
         workers = max(self._source.fetch_threads, EXTRACTION_THREADS)
         with (
             ThreadPoolExecutor(workers, thread_name_prefix="fetch") as fetchers,
@@ -214,14 +241,16 @@ class _Run:
                 raise
             self._settle()
             # The lost interval may hold deletions, and only a complete listing shows them.
-            self._progress = self._fresh_listing(escalated=True, expired=expired.message[:200])
+            self._begin_listing(escalated=True, expired=storable(expired.message[:200]))
             yield from self._pages_from_here()
 
     def _pages_from_here(self) -> Iterator[Progress]:
         is_listing = self._progress["mode"] == "listing"
         absent: dict[str, None] = {}
         job_type = JobType.FULL_SYNC if self._request.job_type is JobType.FULL_SYNC else JobType.DELTA
-        for page in self._source.pages(self._progress["cursor"], StoredKnown(self._parts.database, self._data_source), job_type):
+        known = StoredKnown(self._parts.database, self._data_source)
+        for listed in self._source.pages(self._progress["cursor"], known, job_type):
+            page = accepted(listed)
             self._parts.faults.reach("page_listed")
             absent |= {change.external_id: None for change in page.changes if change.kind is ChangeKind.ABSENT}
             self._is_complete = self._is_complete or page.complete
@@ -244,6 +273,10 @@ class _Run:
         cuts = list(windows(steps, most_items=BATCH_ITEMS, most_bytes=BATCH_BYTES))
         for number, window in enumerate(cuts, 1):
             batch = self._build(window, children)
+            if batch.ended_by is not None:
+                yield from self._commit(batch, pages=0, progress=self._progress_before_page(page))
+                self._settle()
+                raise batch.ended_by
             if number < len(cuts):
                 yield from self._commit(batch, pages=0, progress=self._progress_before_page(page))
                 continue
@@ -260,10 +293,13 @@ class _Run:
             return
         with self._parts.database.transaction_with_rls(self._lease.user_id) as connection:
             due = sync_items.due_for_retry(connection, self._lease, limit=BATCH_ITEMS)
-        if due:
-            changes = [Change(ChangeKind.UPSERT, item.external_id, item) for item in due]
-            yield from self._work_page(Page(changes))
+        for at in range(0, len(due), MOST_UNAVAILABLE):
+            some = due[at : at + MOST_UNAVAILABLE]
+            yield from self._work_page(Page([Change(ChangeKind.UPSERT, item.external_id, item) for item in some]))
             self._settle()
+            # These failed before, so that they fail again says nothing about the source; the rest can wait all the same.
+            if self._builder.forget_unavailable() >= MOST_UNAVAILABLE:
+                return
 
     def _remove_absent(self, from_source: Sequence[str]) -> Iterator[Progress]:
         """Delete what a complete listing did not show, unless it is so much that someone should look first."""
@@ -295,6 +331,11 @@ class _Run:
             return {}, {}
         with self._parts.database.transaction_with_rls(self._lease.user_id) as connection:
             rows = sync_items.known(connection, self._lease, external_ids=ids, children_of=ids)
+            deeper = [key for key, row in rows.items() if row.parent_external_id is not None]
+            while deeper:
+                below = sync_items.known(connection, self._lease, external_ids=(), children_of=deeper)
+                deeper = [key for key in below if key not in rows]
+                rows.update(below)
         wanted = set(ids)
         children: dict[str, list[StoredItem]] = {}
         for row in rows.values():
@@ -352,8 +393,8 @@ class _Run:
                 status=status.value,
                 items_synced=self._counts.created + self._counts.updated,
             )
-            sync_jobs.supersede_unconfirmed(connection, self._lease)
             if self._is_complete:
+                sync_jobs.supersede_unconfirmed(connection, self._lease)
                 sync_failures.resolve_unlisted(connection, self._lease, job_id=self._job_id)
             self._parts.faults.reach("end_before_commit")
         self._parts.faults.reach("end_committed")
@@ -381,22 +422,17 @@ class _Run:
         """Close the job row. If even that fails, the next run finds the job unfinished and buries it."""
         try:
             with self._parts.database.transaction_with_rls(self._lease.user_id) as connection:
-                sync_jobs.end(
+                was_running = sync_jobs.end(
                     connection,
                     user_id=self._lease.user_id,
                     job_id=self._job_id,
                     status=status,
-                    message=message,
+                    message=storable(message),
                     wait_s=wait_s,
                 )
-                if connection_status is not None:
-                    data_sources.set_status(
-                        connection,
-                        user_id=self._lease.user_id,
-                        data_source_id=self._lease.data_source_id,
-                        connection_status=connection_status,
-                        message=message,
-                    )
+                if was_running:  # else a newer run has taken over, and knows better
+                    before = self._status_before
+                    self._set_status(connection, *((connection_status, storable(message)) if connection_status else before))
         except RetryableError:
             return
 
@@ -418,7 +454,9 @@ class StoredKnown:
 
 
 def _with(batch: Batch, extra: Counts, failures: Sequence[ItemFailure]) -> Batch:
-    return replace(batch, counts=batch.counts.plus(extra), failures=[*batch.failures, *failures])
+    # An item that was seen but could not be described is not absent.
+    seen = [*batch.seen, *(failure.external_id for failure in failures)]
+    return replace(batch, counts=batch.counts.plus(extra), failures=[*batch.failures, *failures], seen=seen)
 
 
 def drive(syncing: Generator[Progress, None, JobResult]) -> JobResult:
