@@ -56,8 +56,8 @@ def test_no_content_name_or_message_is_kept_by_dagster(
     for error in ERRORS:
         failing = iter([error])
 
-        def fail_once(page: int, failing: Iterator[Exception] = failing) -> None:
-            if page == 2 and (error := next(failing, None)):
+        def fail_once(_page: int, failing: Iterator[Exception] = failing) -> None:
+            if error := next(failing, None):
                 try:
                     raise OSError(f"{ERROR} cause of {NAME}")
                 except OSError as cause:
@@ -65,6 +65,7 @@ def test_no_content_name_or_message_is_kept_by_dagster(
 
         place.before_page = fail_once
         assert status(place, place.run()) in ("SUCCESS", "FAILURE")
+        assert next(failing, None) is None
     with data_sources.leased(place.database, place.data_source):
         place.run()
     place.run_checks()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -100,3 +103,38 @@ def test_registering_is_best_effort(settings: Settings, notes: DataSource) -> No
         update={"dagster_postgres_url": "postgresql+psycopg2://nobody@127.0.0.1:1/dagster?connect_timeout=1"}
     )
     assert not dev.register(away, FOLDER, notes.id)
+
+
+_SUPERVISOR = """
+import sys
+from workstation_pipelines.defs.dev import supervise
+sys.exit(supervise([sys.executable, "-c", sys.argv[1]], {"MARK": "passed on"}))
+"""
+_CHILD = """
+import os, time
+try:
+    print(os.environ["MARK"], flush=True)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_supervised_program_stops_cleanly_even_where_a_shell_ignored_interrupts(number: signal.Signals) -> None:
+    supervisor = subprocess.Popen(
+        [sys.executable, "-c", _SUPERVISOR, _CHILD],
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    assert supervisor.stdout is not None
+    with supervisor:
+        assert supervisor.stdout.readline() == "passed on\n"
+        supervisor.send_signal(number)
+        assert supervisor.stdout.readline() == "interrupted\n"
+    assert supervisor.returncode == 0
+
+
+def test_supervised_program_that_fails_gives_its_code() -> None:
+    assert dev.supervise([sys.executable, "-c", "raise SystemExit(7)"], {}) == 7

@@ -119,16 +119,39 @@ def run_dev(settings: Settings, workspace_file: Path) -> int:
         instance.upgrade()
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace_file), "-h", "127.0.0.1"]
     command += ["-p", str(settings.web_port), "--log-level", "warning"]
-    # A session of its own: Ctrl-C then reaches us alone, and the stack gets exactly one SIGINT. Dagster stops on that one
-    # and copies its handling to SIGTERM, so an inherited "ignore" (a shell's `&`) would make it unstoppable.
-    child = subprocess.Popen(
-        command,
-        env=child_environment(prepared.environment),
-        start_new_session=True,
-        preexec_fn=_default_signals,
-    )
-    with _passed_on(child):
-        return _wait(child)
+    return supervise(command, prepared.environment)
+
+
+def supervise(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a program until it ends by itself or we get SIGINT or SIGTERM, and wait for it; return its exit code.
+
+    Each of our signals is passed on as a SIGINT; a program stopped that way counts as 0. The main thread only.
+    """
+    child: subprocess.Popen[bytes] | None = None
+    asked: list[int] = []
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        asked.append(number)
+        if child is not None and child.poll() is None:
+            child.send_signal(signal.SIGINT)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        # A session of its own: Ctrl-C then reaches us alone, and the stack gets exactly one SIGINT. Dagster stops on that
+        # and copies its handling to SIGTERM, so an inherited "ignore" (a shell's `&`) would make it unstoppable.
+        child = subprocess.Popen(
+            command, env=child_environment(environment), start_new_session=True, preexec_fn=_default_signals
+        )
+        if asked:  # between the handler and the start
+            child.send_signal(signal.SIGINT)
+        code = child.wait()
+        return 0 if asked else code
+    finally:
+        if child is not None and child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _best_effort(settings: Settings, change: Callable[[dg.DagsterInstance], None]) -> bool:
@@ -145,28 +168,3 @@ def _best_effort(settings: Settings, change: Callable[[dg.DagsterInstance], None
 def _default_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-@contextmanager
-def _passed_on(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Turn our SIGINT and SIGTERM into the child's SIGINT while the block runs; the main thread only."""
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        if child.poll() is None:
-            child.send_signal(signal.SIGINT)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _wait(child: subprocess.Popen[bytes]) -> int:
-    try:
-        return child.wait()
-    finally:
-        if child.poll() is None:
-            os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
