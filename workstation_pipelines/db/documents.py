@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -13,17 +13,21 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from workstation_pipelines.db import wire
-from workstation_pipelines.db.staging import stage, stage_packed
+from workstation_pipelines.db.bulk import BulkStatement, Fields, encoded
+from workstation_pipelines.db.staging import stage
 from workstation_pipelines.model import Chunk, DocumentId, Heading, IndexConfigId, UserId
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkWrite:
-    """A chunk with its hash, its lexemes by count, and its embedding as one halfvec value (None: still to be embedded)."""
+    """A chunk with its hash, its lexemes, and its embedding as one halfvec value (None: still to be embedded).
+
+    `lexemes` come by count, or as a tsvector value already: packed at once, those of a batch take a tenth of the memory.
+    """
 
     chunk: Chunk
     text_hash: bytes
-    lexemes: Mapping[str, int]
+    lexemes: Mapping[str, int] | bytes
     embedding: bytes | None
 
 
@@ -90,35 +94,42 @@ _CHUNK_COLUMNS = {
     "tsv": "tsvector",
 }
 
-_INSERT = text(
+_SET_DESCRIPTION = """
+    title = s.title, title_tsv = s.title_tsv, mime_type = s.mime_type, external_url = s.external_url,
+    size_bytes = coalesce(s.size_bytes, d.size_bytes),
+    source_created_at = coalesce(s.source_created_at, d.source_created_at), source_modified_at = s.source_modified_at"""
+
+_INSERT = BulkStatement(
     f"""
     INSERT INTO app.documents ({", ".join(_DOCUMENT_COLUMNS)}, user_id, data_source_id, project_id)
-    SELECT s.*, :user_id, :source, :project_id FROM stage_documents s"""  # noqa: S608 - constants
+    SELECT s.*, $1, $2::uuid, $3::uuid FROM {{rows}}""",  # noqa: S608 - constants
+    _DOCUMENT_COLUMNS,
+    constants=3,
 )
 
-_UPDATE = text(
-    """
+_UPDATE = BulkStatement(
+    f"""
     UPDATE app.documents d
-       SET title = s.title, title_tsv = s.title_tsv, mime_type = s.mime_type, external_url = s.external_url,
-           size_bytes = coalesce(s.size_bytes, d.size_bytes),
-           source_created_at = coalesce(s.source_created_at, d.source_created_at), source_modified_at = s.source_modified_at,
-           content_hash = s.content_hash, language = s.language, text = s.text, headings = s.headings,
-           live_generation = s.live_generation, index_config_id = s.index_config_id, chunk_count = s.chunk_count,
-           deleted_at = NULL
-      FROM stage_documents s WHERE d.user_id = :user_id AND d.id = s.id"""
+       SET {_SET_DESCRIPTION}, content_hash = s.content_hash, language = s.language, text = s.text,
+           headings = s.headings, live_generation = s.live_generation, index_config_id = s.index_config_id,
+           chunk_count = s.chunk_count, deleted_at = NULL
+      FROM {{rows}} WHERE d.user_id = $1 AND d.id = s.id""",  # noqa: S608 - constants
+    _DOCUMENT_COLUMNS,
+    constants=1,
 )
 
-_DESCRIBE = text(
-    """
-    UPDATE app.documents d
-       SET title = s.title, title_tsv = s.title_tsv, mime_type = s.mime_type, external_url = s.external_url,
-           size_bytes = coalesce(s.size_bytes, d.size_bytes),
-           source_created_at = coalesce(s.source_created_at, d.source_created_at), source_modified_at = s.source_modified_at
-      FROM stage_descriptions s WHERE d.user_id = :user_id AND d.id = s.id"""
+_DESCRIBE = BulkStatement(
+    f"""
+    UPDATE app.documents d SET {_SET_DESCRIPTION}
+      FROM {{rows}} WHERE d.user_id = $1 AND d.id = s.id""",  # noqa: S608 - constants
+    _DESCRIPTION_COLUMNS,
+    constants=1,
 )
 
-_INSERT_CHUNKS = text(
-    f"INSERT INTO app.chunks ({', '.join(_CHUNK_COLUMNS)}, user_id) SELECT s.*, :user_id FROM stage_chunks s"  # noqa: S608
+_INSERT_CHUNKS = BulkStatement(
+    f"INSERT INTO app.chunks ({', '.join(_CHUNK_COLUMNS)}, user_id) SELECT s.*, $1 FROM {{rows}}",  # noqa: S608
+    _CHUNK_COLUMNS,
+    constants=1,
 )
 
 _DROP_OTHER_GENERATIONS = text(
@@ -128,7 +139,8 @@ _DROP_OTHER_GENERATIONS = text(
        AND c.generation <> d.live_generation"""
 )
 
-_BLOCK_BYTES = 1 << 18
+_CHUNKS_A_STATEMENT = 1000
+"""About 3 MB: the server holds a statement's rows in memory a few times over."""
 
 
 def store(
@@ -151,19 +163,13 @@ def store(
     )
     described = [write for write in writes if write.chunks is None]
     if new:
-        _stage_documents(connection, new, packer)
-        connection.execute(_INSERT, {"user_id": user_id, "source": data_source_id, "project_id": project_id})
+        _INSERT.execute(connection, _packed_documents(new, packer), user_id, data_source_id, project_id)
     if changed:
-        _stage_documents(connection, changed, packer)
-        connection.execute(_UPDATE, {"user_id": user_id})
+        _UPDATE.execute(connection, _packed_documents(changed, packer), user_id)
     if described:
         rows = (_description(write, packer) for write in described)
-        stage(connection, "stage_descriptions", _DESCRIPTION_COLUMNS, rows)
-        connection.execute(_DESCRIBE, {"user_id": user_id})
-    with_text = [*new, *changed]
-    if any(write.chunks for write in with_text):
-        stage_packed(connection, "stage_chunks", _CHUNK_COLUMNS, _packed_chunks(with_text, packer))
-        connection.execute(_INSERT_CHUNKS, {"user_id": user_id})
+        _DESCRIBE.execute(connection, encoded(_DESCRIPTION_COLUMNS, rows), user_id)
+    _insert_chunks(connection, user_id, [*new, *changed], packer)
     if changed:
         connection.execute(_DROP_OTHER_GENERATIONS, {"user_id": user_id, "ids": [write.id for write in changed]})
 
@@ -191,9 +197,7 @@ def rechunk(
     )
     done = {row[0] for row in updated}
     kept = [write for write in writes if write.id in done]
-    if any(write.chunks for write in kept):
-        stage_packed(connection, "stage_chunks", _CHUNK_COLUMNS, _packed_chunks(kept, packer))
-        connection.execute(_INSERT_CHUNKS, {"user_id": user_id})
+    _insert_chunks(connection, user_id, kept, packer)
     connection.execute(_DROP_OTHER_GENERATIONS, {"user_id": user_id, "ids": list(done)})
     return list(done)
 
@@ -253,7 +257,7 @@ def _description(write: DocumentWrite, packer: wire.TsvectorPacker) -> tuple[Any
     )
 
 
-def _stage_documents(connection: Connection, writes: Sequence[DocumentWrite], packer: wire.TsvectorPacker) -> None:
+def _packed_documents(writes: Sequence[DocumentWrite], packer: wire.TsvectorPacker) -> list[Fields]:
     rows = (
         (
             *_description(write, packer),
@@ -267,45 +271,34 @@ def _stage_documents(connection: Connection, writes: Sequence[DocumentWrite], pa
         )
         for write in writes
     )
-    stage(connection, "stage_documents", _DOCUMENT_COLUMNS, rows)
+    return encoded(_DOCUMENT_COLUMNS, rows)
 
 
-_UUID_HEAD = struct.pack("!i", 16)
-_FIELD_COUNT = struct.pack("!h", len(_CHUNK_COLUMNS))
-_four_integers = struct.Struct("!8i")
-_length = struct.Struct("!i")
+def _insert_chunks(
+    connection: Connection, user_id: UserId, writes: Sequence[DocumentWrite], packer: wire.TsvectorPacker
+) -> None:
+    owned = [(write, row) for write in writes if write.index_config_id is not None for row in write.chunks or ()]
+    for at in range(0, len(owned), _CHUNKS_A_STATEMENT):
+        columns = _packed_chunks(owned[at : at + _CHUNKS_A_STATEMENT], packer)
+        _INSERT_CHUNKS.execute(connection, columns, user_id)
 
 
-def _packed_chunks(writes: Sequence[DocumentWrite], packer: wire.TsvectorPacker) -> Iterator[bytes]:
-    """Yield the rows of stage_chunks in COPY format, in blocks: the engine's hottest loop, hence by hand."""
-    parts: list[bytes] = [wire.COPY_HEADER]
-    size_bytes = 0
-    for write in writes:
-        if not write.chunks or write.index_config_id is None:
-            continue
-        head = _FIELD_COUNT + _UUID_HEAD + write.id.bytes + _UUID_HEAD + write.index_config_id.bytes
-        head += struct.pack("!ii", 4, write.generation)
-        for row in write.chunks:
-            chunk = row.chunk
-            path, body, tsv = chunk.heading_path.encode(), chunk.text.encode(), packer.pack(row.lexemes)
-            parts += (
-                head,
-                _four_integers.pack(
-                    4, chunk.ordinal, 4, chunk.start_offset, 4, chunk.end_offset, 4, chunk.token_count
-                ),
-                _UUID_HEAD,  # a text hash has 16 bytes as well
-                row.text_hash,
-                _length.pack(len(path)),
-                path,
-                _length.pack(len(body)),
-                body,
-                wire.NULL if row.embedding is None else _length.pack(len(row.embedding)) + row.embedding,
-                _length.pack(len(tsv)),
-                tsv,
-            )
-            size_bytes += len(body) + len(tsv) + 1000
-        if size_bytes > _BLOCK_BYTES:
-            yield b"".join(parts)
-            parts, size_bytes = [], 0
-    parts.append(wire.COPY_TRAILER)
-    yield b"".join(parts)
+def _packed_chunks(owned: Sequence[tuple[DocumentWrite, ChunkWrite]], packer: wire.TsvectorPacker) -> list[Fields]:
+    """Return the columns of _CHUNK_COLUMNS: column by column, since this is done for every chunk there is."""
+    rows = [row for _, row in owned]
+    chunks = [row.chunk for row in rows]
+    integer = struct.Struct("!i").pack
+    return [
+        [write.id.bytes for write, _ in owned],
+        [write.index_config_id.bytes for write, _ in owned if write.index_config_id is not None],
+        [integer(write.generation) for write, _ in owned],
+        [integer(chunk.ordinal) for chunk in chunks],
+        [integer(chunk.start_offset) for chunk in chunks],
+        [integer(chunk.end_offset) for chunk in chunks],
+        [integer(chunk.token_count) for chunk in chunks],
+        [row.text_hash for row in rows],
+        [chunk.heading_path.encode() for chunk in chunks],
+        [chunk.text.encode() for chunk in chunks],
+        [row.embedding for row in rows],
+        [row.lexemes if isinstance(row.lexemes, bytes) else packer.pack(row.lexemes) for row in rows],
+    ]

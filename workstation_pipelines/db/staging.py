@@ -1,7 +1,4 @@
-"""Bulk rows: binary COPY into a temporary table, from where one INSERT or UPDATE moves them on.
-
-COPY straight into a table with row-level security is refused by PostgreSQL; by way of a temporary table it is as fast.
-"""
+"""Rows that several statements are to read: binary COPY into a temporary table of the transaction."""
 
 from __future__ import annotations
 
@@ -31,8 +28,7 @@ def stage_packed(connection: Connection, table: str, columns: Mapping[str, str],
 
 def _create(connection: Connection, table: str, columns: Mapping[str, str]) -> None:
     typed = sql.SQL(", ").join(
-        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind))  # type: ignore[arg-type]  # types are our constants
-        for name, kind in columns.items()
+        sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, kind in columns.items()
     )
     with raw(connection).cursor() as cursor:
         cursor.execute("SET LOCAL client_min_messages = warning")

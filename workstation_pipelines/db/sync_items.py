@@ -9,9 +9,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
+from workstation_pipelines.db.bulk import BulkStatement, encoded
 from workstation_pipelines.db.data_sources import Lease
 from workstation_pipelines.db.engine import Database
-from workstation_pipelines.db.staging import stage
 from workstation_pipelines.model import (
     DataSourceId,
     DocumentId,
@@ -77,7 +77,7 @@ _KNOWN = text(
        AND (i.external_id = ANY(:ids) OR i.parent_external_id = ANY(:parents))"""  # noqa: S608 - a constant
 )
 
-_STAGED_COLUMNS = {
+_ROW_COLUMNS = {
     "external_id": "text",
     "external_path": "text",
     "external_hash": "text",
@@ -93,19 +93,21 @@ _STAGED_COLUMNS = {
     "external_modified_at": "timestamptz",
 }
 
-_UPSERT = text(
+_UPSERT = BulkStatement(
     """
     INSERT INTO app.sync_items (user_id, data_source_id, last_sync_job_id, last_seen_sweep, external_id, external_path,
                                 external_hash, item_type, mime_type, title, external_url, parent_external_id, sync_status,
                                 reason, local_document_id, size_bytes, external_modified_at)
-    SELECT :user_id, :source, :job_id, :sweep, s.* FROM stage_items s
+    SELECT $1, $2::uuid, $3::uuid, $4::uuid, s.* FROM {rows}
     ON CONFLICT ON CONSTRAINT sync_items_pkey DO UPDATE
        SET last_sync_job_id = excluded.last_sync_job_id, last_seen_sweep = excluded.last_seen_sweep,
            external_path = excluded.external_path, external_hash = excluded.external_hash, item_type = excluded.item_type,
            mime_type = excluded.mime_type, title = excluded.title, external_url = excluded.external_url,
            parent_external_id = excluded.parent_external_id, sync_status = excluded.sync_status, reason = excluded.reason,
            local_document_id = excluded.local_document_id, size_bytes = excluded.size_bytes,
-           external_modified_at = excluded.external_modified_at"""
+           external_modified_at = excluded.external_modified_at""",
+    _ROW_COLUMNS,
+    constants=4,
 )
 
 
@@ -178,32 +180,25 @@ def write(
     """Insert or update items in bulk; each external id at most once."""
     if not writes:
         return
-    stage(
-        connection,
-        "stage_items",
-        _STAGED_COLUMNS,
+    rows = (
         (
-            (
-                write.item.external_id,
-                write.item.external_path,
-                write.external_hash,
-                str(write.item.item_type),
-                write.mime_type,
-                write.item.title,
-                write.item.external_url,
-                write.item.parent_external_id,
-                write.status.value,
-                write.reason,
-                write.document_id,
-                write.item.size_bytes,
-                write.item.external_modified_at,
-            )
-            for write in writes
-        ),
+            write.item.external_id,
+            write.item.external_path,
+            write.external_hash,
+            write.item.item_type,
+            write.mime_type,
+            write.item.title,
+            write.item.external_url,
+            write.item.parent_external_id,
+            write.status,
+            write.reason,
+            write.document_id,
+            write.item.size_bytes,
+            write.item.external_modified_at,
+        )
+        for write in writes
     )
-    connection.execute(
-        _UPSERT, {"user_id": lease.user_id, "source": lease.data_source_id, "job_id": job_id, "sweep": sweep_id}
-    )
+    _UPSERT.execute(connection, encoded(_ROW_COLUMNS, rows), lease.user_id, lease.data_source_id, job_id, sweep_id)
 
 
 def mark_deleted(connection: Connection, lease: Lease, *, job_id: SyncJobId, external_ids: Sequence[str]) -> list[UUID]:
@@ -255,9 +250,7 @@ def move(connection: Connection, lease: Lease, *, moved: Sequence[ItemMove]) -> 
     )
 
 
-def mark_removed_by_user(
-    connection: Connection, *, user_id: UserId, document_id: UUID, reason: str
-) -> list[UUID]:
+def mark_removed_by_user(connection: Connection, *, user_id: UserId, document_id: UUID, reason: str) -> list[UUID]:
     """Let syncs skip the item of a document, and all that was found inside it, for good; return the documents inside."""
     rows = connection.execute(
         text(
@@ -365,5 +358,3 @@ def find(connection: Connection, *, user_id: UserId, reference: str) -> Sequence
 
 def _from_row(row: Row[Any]) -> StoredItem:
     return StoredItem(**{**row._mapping, "sync_status": SyncStatus(row.sync_status)})
-
-

@@ -54,7 +54,9 @@ class _PackedLexemes(dict[tuple[str, int], bytes]):
     def __missing__(self, key: tuple[str, int]) -> bytes:
         lexeme, count = key
         positions = range(1, min(count, MAX_POSITIONS) + 1) if count > 1 else ()
-        packed = self[key] = lexeme.encode() + b"\0" + struct.pack(f"!{1 + len(positions)}H", len(positions), *positions)
+        packed = self[key] = (
+            lexeme.encode() + b"\0" + struct.pack(f"!{1 + len(positions)}H", len(positions), *positions)
+        )
         return packed
 
 
@@ -78,6 +80,29 @@ ENCODERS: Mapping[str, Callable[[Any], bytes]] = {
     "tsvector": bytes,
 }
 """Type name -> its binary form. A jsonb value comes as JSON text, halfvec and tsvector as packed above."""
+
+
+ELEMENT_TYPES: Mapping[str, int] = {
+    "bytea": 17,
+    "int8": 20,
+    "int4": 23,
+    "text": 25,
+    "timestamptz": 1184,
+    "uuid": 2950,
+    "tsvector": 3614,
+    "jsonb": 3802,
+}
+"""Type name -> its oid, the same in every database. pgvector's types get theirs when the extension is created."""
+
+_array_head = struct.Struct("!iiIii")
+
+
+def array(element_type: int, fields: Sequence[bytes | None]) -> bytes:
+    """Return an array of one dimension of fields that are in their binary form already. None is NULL."""
+    parts: list[bytes] = [b""] * (2 * len(fields))
+    parts[0::2] = [NULL if field is None else _length.pack(len(field)) for field in fields]
+    parts[1::2] = [field or b"" for field in fields]
+    return _array_head.pack(1, 1, element_type, len(fields), 1) + b"".join(parts)
 
 
 def copy_blocks(types: Sequence[str], rows: Iterable[Sequence[Any]], *, block_rows: int = 500) -> Iterator[bytes]:

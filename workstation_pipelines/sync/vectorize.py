@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hashlib import blake2b
 
 from workstation_pipelines.db.documents import ChunkWrite
-from workstation_pipelines.db.wire import halfvecs
+from workstation_pipelines.db.wire import TsvectorPacker, halfvecs
 from workstation_pipelines.index.contract import Embedder, Splitter
 from workstation_pipelines.model import Chunk, Heading, IndexConfig
 from workstation_pipelines.text.lexemes import lexer_for
@@ -22,7 +22,7 @@ class Cut:
 
     chunk: Chunk
     text_hash: bytes
-    lexemes: Mapping[str, int]
+    tsvector: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Vectorized:
     tokens: int
 
     def chunks(self, cuts: Sequence[Cut]) -> list[ChunkWrite]:
-        return [ChunkWrite(cut.chunk, cut.text_hash, cut.lexemes, self.vectors[cut.text_hash]) for cut in cuts]
+        return [ChunkWrite(cut.chunk, cut.text_hash, cut.tsvector, self.vectors[cut.text_hash]) for cut in cuts]
 
 
 class Vectorizer:
@@ -46,11 +46,12 @@ class Vectorizer:
         self.config = config
         self._splitter = splitter
         self._embedder = embedder
+        self._packer = TsvectorPacker()
 
     def cut(self, text: str, headings: Sequence[Heading], language: str | None) -> list[Cut]:
-        lexer = lexer_for(language)
+        counted, pack = lexer_for(language).counted, self._packer.pack
         return [
-            Cut(chunk, text_hash(chunk.text), lexer.counted(chunk.text, chunk.heading_path))
+            Cut(chunk, text_hash(chunk.text), pack(counted(chunk.text, chunk.heading_path)))
             for chunk in self._splitter.split(text, headings)
         ]
 

@@ -125,14 +125,16 @@ class _Vocabulary(dict[str, str]):
         if self._stemmer is None:
             from Stemmer import Stemmer
 
-            self._stemmer = Stemmer(self._algorithm)
+            self._stemmer = Stemmer(self._algorithm, 0)  # no cache of its own: this table is one
+        if word.isascii() and (plain := word.strip(_EDGES)) != word:
+            return self.setdefault(word, self[plain])
         found = self[word] = _SEPARATOR.join(dict.fromkeys(_lexemes_of(word, self._stemmer)))
         return found
 
 
 def _lexemes_of(word: str, stemmer: Stemmer) -> list[str]:
     plain = _folded(word).strip(_EDGES)
-    if plain.isalpha() and not _CJK.search(plain):
+    if plain.isalpha() and (plain.isascii() or not _CJK.search(plain)):
         # Stop words are recognised before stemming; a word in camel case is an identifier and keeps its parts as well.
         lowered = plain.lower()
         if lowered in STOP_WORDS:
