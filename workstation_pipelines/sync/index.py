@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from workstation_pipelines.db import documents, sync_items, vectors
+from workstation_pipelines.db import documents, nearest, sync_items, vectors
 from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.vectors import StaleDocument, StoredText
