@@ -56,6 +56,11 @@ def test_open_database_is_not_worked_on(workstation: Program, database_urls: Dat
     assert "row-level security does not hold" in ran.err
 
 
+def test_stop_without_a_server_says_so(workstation: Program) -> None:
+    assert workstation("db", "stop", "--json").value == {"was_running": False}
+    assert "was not running" in workstation("db", "stop").out
+
+
 def test_env_prints_lines_that_a_shell_takes(workstation: Program) -> None:
     url = f"postgresql+{DAGSTER_DRIVER}://me:it's%20me@db.example/dagster"
     workstation.settings = workstation.settings.model_copy(update={"dagster_postgres_url": url})
