@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
+import psycopg
 import pytest
 
 from tests.conftest import DatabaseUrls
+from tests.db.waiting import until_somebody_waits
 from tests.sync import checker
 from tests.sync.conftest import Ask, Place
 from tests.sync.parts import DigestEmbedder
 from tests.sync.syncing import data_source, new_id, vectorizer
 from tests.sync.told import ThreadedSource, ToldSource, item, listing, parts_with, sync_told, upsert
-from workstation_pipelines.db import sync_items
+from workstation_pipelines.db import documents, sync_items
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import (
     CursorExpiredError,
@@ -32,6 +35,7 @@ from workstation_pipelines.model import (
     SyncJobId,
     UserId,
 )
+from workstation_pipelines.settings import libpq_url
 from workstation_pipelines.sync import index, run
 from workstation_pipelines.sync.batch import BatchWriter
 from workstation_pipelines.sync.delta import REMOVED_BY_USER
@@ -85,8 +89,6 @@ def test_an_attachment_that_its_owner_deleted_stays_away_when_the_mail_changes(
 
 
 def remove(database: Database, document_id: object) -> None:
-    from workstation_pipelines.db import documents
-
     with database.transaction_with_rls(ALICE) as connection:
         inside = sync_items.mark_removed_by_user(
             connection,
@@ -352,6 +354,28 @@ def test_a_reindex_that_comes_between_reading_and_writing_does_not_stop_the_sync
     (folder.path / "a.txt").write_text("second text")
     assert folder.sync().status is JobStatus.COMPLETED
     assert not checker.check(database_urls.admin_url, "alice", {"a.txt": "second text"})
+
+
+def test_a_deletion_and_a_reindex_of_one_document_wait_for_each_other_instead_of_dying(
+    folder: Place, database: Database, database_urls: DatabaseUrls
+) -> None:
+    (folder.path / "a.txt").write_text("text")
+    folder.sync()
+    document_id = database.query_with_rls(ALICE, "SELECT id FROM app.documents")[0][0]
+
+    def delete() -> None:
+        with database.transaction_with_rls(ALICE) as connection:
+            documents.tombstone(connection, user_id=ALICE, document_ids=[document_id])
+
+    with psycopg.connect(libpq_url(database_urls.admin_url)) as reindexing, ThreadPoolExecutor(1) as deleter:
+        reindexing.execute("UPDATE app.documents SET live_generation = 2")
+        deleting = deleter.submit(delete)
+        with psycopg.connect(libpq_url(database_urls.admin_url), autocommit=True) as admin:
+            until_somebody_waits(admin)
+        reindexing.execute("DELETE FROM app.chunks")
+        reindexing.commit()
+        deleting.result()
+    assert database.query_with_rls(ALICE, LIVE)[0][0] == 0
 
 
 def test_a_text_that_does_not_fit_its_hash_is_fetched_again_once_distrusted(

@@ -181,6 +181,7 @@ def rechunk(
 
     A write is made for generation n + 1; a document that has moved on from generation n since it was read is left alone.
     """
+    _lock(connection, user_id, [write.id for write in writes])
     columns = {"id": "uuid", "generation": "int4", "index_config_id": "uuid", "chunk_count": "int4"}
     rows = ((write.id, write.generation, write.index_config_id, len(write.chunks or ())) for write in writes)
     stage(connection, "stage_generations", columns, rows)
@@ -207,7 +208,7 @@ def tombstone(connection: Connection, *, user_id: UserId, document_ids: Sequence
     if not document_ids:
         return
     parameters = {"user_id": user_id, "ids": list(document_ids)}
-    connection.execute(text("DELETE FROM app.chunks WHERE user_id = :user_id AND document_id = ANY(:ids)"), parameters)
+    _lock(connection, user_id, document_ids)
     connection.execute(
         text(
             """
@@ -216,6 +217,7 @@ def tombstone(connection: Connection, *, user_id: UserId, document_ids: Sequence
         ),
         parameters,
     )
+    connection.execute(text("DELETE FROM app.chunks WHERE user_id = :user_id AND document_id = ANY(:ids)"), parameters)
 
 
 def forget_hashes(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> None:
@@ -229,19 +231,24 @@ def forget_hashes(connection: Connection, *, user_id: UserId, document_ids: Sequ
 def _in_next_generation(
     connection: Connection, user_id: UserId, writes: Sequence[DocumentWrite]
 ) -> list[DocumentWrite]:
-    """Lock the documents and number their new generations: a reindex may have given them one since they were read."""
+    """Number the new generations: a reindex may have given the documents one since they were read."""
     if not writes:
         return []
+    live = _lock(connection, user_id, [write.id for write in writes])
+    return [replace(write, generation=max(write.generation, live.get(write.id, 0) + 1)) for write in writes]
+
+
+def _lock(connection: Connection, user_id: UserId, ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Lock documents and return their live generations. All who write do this first, in one order: so none waits in a ring."""
     rows = connection.execute(
         text(
             """
             SELECT id, live_generation FROM app.documents
              WHERE user_id = :user_id AND id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"""
         ),
-        {"user_id": user_id, "ids": [write.id for write in writes]},
+        {"user_id": user_id, "ids": list(ids)},
     )
-    live = {row.id: row.live_generation for row in rows}
-    return [replace(write, generation=max(write.generation, live.get(write.id, 0) + 1)) for write in writes]
+    return {row.id: row.live_generation for row in rows}
 
 
 def _description(write: DocumentWrite, packer: wire.TsvectorPacker) -> tuple[Any, ...]:
