@@ -54,6 +54,11 @@ def test_damage_is_named_and_repaired_without_the_source(
     assert [hit["text"] for hit in after] == [hit["text"] for hit in before]
 
 
+def test_few_passages_need_no_approximate_index(synced: Program) -> None:
+    assert synced("optimise", "--json").value == {"chunks_promoted": 0}
+    assert "nothing to promote" in synced("optimise").out
+
+
 def test_altered_text_is_named_and_cannot_be_mended_from_here(synced: Program, database_urls: DatabaseUrls) -> None:
     _damage(database_urls, "UPDATE app.documents SET text = text || '!' WHERE title = 'Forest'")
     ran = synced("check", "--repair", "--json")

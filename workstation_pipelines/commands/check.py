@@ -51,7 +51,7 @@ def check(
 
 
 def optimise(context: typer.Context, as_json: AsJson = False) -> None:
-    """Move what was loaded since into the approximate index, if you have so many passages that it pays."""
+    """Make the search of many passages quick. Moves what was loaded since into the approximate index, if that pays."""
     from workstation_pipelines.sync import index
 
     with open_session(context) as session:
