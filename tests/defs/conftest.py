@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,15 @@ import pytest
 from tests.conftest import DatabaseUrls
 from tests.defs.place import Place
 from workstation_pipelines.settings import EmbedderName, Settings
+
+
+@pytest.fixture(scope="module")
+def quick_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in memory where there is one: Dagster's SQLite storage waits for the disk after each event."""
+    in_memory = Path("/dev/shm")
+    is_usable = in_memory.is_dir() and os.access(in_memory, os.W_OK)
+    with tempfile.TemporaryDirectory(dir=in_memory if is_usable else tmp_path_factory.getbasetemp()) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

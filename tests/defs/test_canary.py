@@ -25,16 +25,15 @@ SECRET = "canarysecretzqx"
 
 
 @pytest.fixture
-def instance(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+def instance(quick_folder: Path) -> Iterator[dg.DagsterInstance]:
     """On disk, so that every byte that Dagster keeps can be searched."""
-    (tmp_path / "dagster").mkdir()
-    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+    with dg.DagsterInstance.local_temp(str(quick_folder)) as instance:
         yield instance
 
 
-def hits(tmp_path: Path, needle: str) -> list[str]:
+def hits(dagster_folder: Path, needle: str) -> list[str]:
     found = []
-    for folder, _, files in os.walk(tmp_path / "dagster"):
+    for folder, _, files in os.walk(dagster_folder):
         found += [name for name in files if needle.encode() in (Path(folder) / name).read_bytes()]
     return found
 
@@ -49,7 +48,7 @@ ERRORS = (
 
 
 def test_no_content_name_or_message_is_kept_by_dagster(
-    place: Place, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    place: Place, quick_folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     place.write(f"{NAME}.md", "b.md", "c.md", text=f"# {TEXT}\n\nIt says {TEXT}.")
     (place.folder / f"{NAME}-blank.txt").write_text(" \n" * 40)
@@ -73,8 +72,8 @@ def test_no_content_name_or_message_is_kept_by_dagster(
         data_sources.remove(connection, user_id=ALICE, data_source_id=place.data_source.id)
     place.run()
 
-    kept = {needle: hits(tmp_path, needle) for needle in (TEXT, NAME, ERROR, SECRET)}
+    kept = {needle: hits(quick_folder, needle) for needle in (TEXT, NAME, ERROR, SECRET)}
     assert kept == {TEXT: [], NAME: [], ERROR: [], SECRET: []}
     printed = "".join(capfd.readouterr())
     assert not any(needle in printed for needle in kept)
-    assert hits(tmp_path, str(place.data_source.id)), "the search itself works: ids are there"
+    assert hits(quick_folder, str(place.data_source.id)), "the search itself works: ids are there"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import dagster as dg
@@ -20,11 +21,10 @@ from workstation_pipelines.identity import utc_now
 
 
 @pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
+def instance(quick_folder: Path) -> Iterator[dg.DagsterInstance]:
     """With a queue, as in production: what is submitted stays QUEUED, since no daemon runs. Shared, as it is slow to make."""
     queue = {"module": "dagster._core.run_coordinator", "class": "QueuedRunCoordinator"}
-    folder = tmp_path_factory.mktemp("dagster")
-    with dg.DagsterInstance.local_temp(str(folder), overrides={"run_coordinator": queue}) as instance:
+    with dg.DagsterInstance.local_temp(str(quick_folder), overrides={"run_coordinator": queue}) as instance:
         yield instance
 
 
