@@ -158,9 +158,13 @@ def store(
     the one or the other. New documents go to `project_id`; existing ones stay in the project that their owner chose.
     """
     new = [write for write in writes if write.chunks is not None and write.is_new]
-    changed = _in_next_generation(
-        connection, user_id, [write for write in writes if write.chunks is not None and not write.is_new]
-    )
+    live = lock(connection, user_id=user_id, document_ids=[write.id for write in writes if not write.is_new])
+    # A reindex may have given a document a generation since it was read.
+    changed = [
+        replace(write, generation=max(write.generation, live.get(write.id, 0) + 1))
+        for write in writes
+        if write.chunks is not None and not write.is_new
+    ]
     described = [write for write in writes if write.chunks is None]
     if new:
         _INSERT.execute(connection, _packed_documents(new, packer), user_id, data_source_id, project_id)
@@ -181,7 +185,7 @@ def rechunk(
 
     A write is made for generation n + 1; a document that has moved on from generation n since it was read is left alone.
     """
-    _lock(connection, user_id, [write.id for write in writes])
+    lock(connection, user_id=user_id, document_ids=[write.id for write in writes])
     columns = {"id": "uuid", "generation": "int4", "index_config_id": "uuid", "chunk_count": "int4"}
     rows = ((write.id, write.generation, write.index_config_id, len(write.chunks or ())) for write in writes)
     stage(connection, "stage_generations", columns, rows)
@@ -208,7 +212,7 @@ def tombstone(connection: Connection, *, user_id: UserId, document_ids: Sequence
     if not document_ids:
         return
     parameters = {"user_id": user_id, "ids": list(document_ids)}
-    _lock(connection, user_id, document_ids)
+    lock(connection, user_id=user_id, document_ids=document_ids)
     connection.execute(
         text(
             """
@@ -228,25 +232,20 @@ def forget_hashes(connection: Connection, *, user_id: UserId, document_ids: Sequ
     )
 
 
-def _in_next_generation(
-    connection: Connection, user_id: UserId, writes: Sequence[DocumentWrite]
-) -> list[DocumentWrite]:
-    """Number the new generations: a reindex may have given the documents one since they were read."""
-    if not writes:
-        return []
-    live = _lock(connection, user_id, [write.id for write in writes])
-    return [replace(write, generation=max(write.generation, live.get(write.id, 0) + 1)) for write in writes]
+def lock(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """Lock documents and return their live generations.
 
-
-def _lock(connection: Connection, user_id: UserId, ids: Sequence[UUID]) -> dict[UUID, int]:
-    """Lock documents and return their live generations. All who write do this first, in one order: so none waits in a ring."""
+    Whoever writes documents or their chunks does this first, and in one order, so that none waits for another in a ring.
+    """
+    if not document_ids:
+        return {}
     rows = connection.execute(
         text(
             """
             SELECT id, live_generation FROM app.documents
              WHERE user_id = :user_id AND id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"""
         ),
-        {"user_id": user_id, "ids": list(ids)},
+        {"user_id": user_id, "ids": list(document_ids)},
     )
     return {row.id: row.live_generation for row in rows}
 

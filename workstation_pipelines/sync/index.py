@@ -148,6 +148,7 @@ def _fill_in(database: Database, vectorizer: Vectorizer, *, user_id: UserId, doc
     fresh = vectorizer.embed(new)
     values = {**found, **fresh}
     with database.transaction_with_rls(user_id) as connection:
+        documents.lock(connection, user_id=user_id, document_ids=document_ids)
         vectors.fill(
             connection,
             user_id=user_id,
