@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,15 +26,19 @@ _MAKE = re.compile(r"^make\b", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home with the notes that the README speaks of; its embedded database ends with the module."""
-    home = tmp_path_factory.mktemp("home")
+def home() -> Iterator[Path]:
+    """A home with the notes that the README speaks of; its embedded database ends with the module.
+
+    Not below pytest's folder: the next pytest closes that to all but its owner, and root's server is not root.
+    """
+    home = Path(tempfile.mkdtemp(prefix="ws-readme-"))
     (home / "notes").mkdir()
     (home / "papers").mkdir()
     (home / "notes" / "rent.md").write_text("# Rent\n\nThe rent is due on the third of each month.\n")
     (home / "notes" / "todo.md").write_text("# To do\n\nAsk for an offer for the heat pump.\n")
     yield home
     embedded.stop(home / ".workstation")
+    shutil.rmtree(home)
 
 
 def _run(script: str, home: Path) -> subprocess.CompletedProcess[str]:
