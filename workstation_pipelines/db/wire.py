@@ -53,11 +53,11 @@ class TsvectorPacker:
 class _PackedLexemes(dict[tuple[str, int], bytes]):
     def __missing__(self, key: tuple[str, int]) -> bytes:
         lexeme, count = key
-        positions = range(1, min(count, MAX_POSITIONS) + 1) if count > 1 else ()
-        packed = self[key] = (
-            lexeme.encode() + b"\0" + struct.pack(f"!{1 + len(positions)}H", len(positions), *positions)
-        )
-        return packed
+        if count == 1:
+            return self.setdefault(key, lexeme.encode() + b"\0\0\0")
+        last = min(count, MAX_POSITIONS)
+        positions = struct.pack(f"!{1 + last}H", last, *range(1, last + 1))
+        return self.setdefault(key, lexeme.encode() + b"\0" + positions)
 
 
 def _timestamptz(moment: datetime) -> bytes:

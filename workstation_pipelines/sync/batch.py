@@ -257,8 +257,8 @@ class BatchBuilder:
             drafts.resolved.append(item.external_id)
         external_hash = storable(content.external_hash)
         drafts.items.append(ItemWrite(item, external_hash, mime_type, SyncStatus.SYNCED, "", document_id))
-        write = self._described(document_id, item, mime_type, document_title(item, None, extracted.title))
-        write = replace(write, size_bytes=len(content.body))
+        title = document_title(item, None, extracted.title)
+        write = self._described(document_id, item, mime_type, title, size_bytes=len(content.body))
         if cuts is not None:
             write = self._with_text(write, stored, extracted, digest)
         drafts.documents.append((write, cuts))
@@ -347,7 +347,9 @@ class BatchBuilder:
             self._take(read, deeper, drafts, depth=depth + 1)
         drafts.delete(inside.live(child for child in stored_inside if child.external_id not in kept))
 
-    def _described(self, document_id: DocumentId, item: Item, mime_type: str, title: str) -> DocumentWrite:
+    def _described(
+        self, document_id: DocumentId, item: Item, mime_type: str, title: str, *, size_bytes: int | None = None
+    ) -> DocumentWrite:
         return DocumentWrite(
             id=document_id,
             is_new=False,
@@ -355,7 +357,7 @@ class BatchBuilder:
             title_lexemes=lexer_for(None).counted(title),
             mime_type=mime_type,
             external_url=item.external_url,
-            size_bytes=None,
+            size_bytes=size_bytes,
             source_created_at=item.external_created_at,
             source_modified_at=item.external_modified_at,
         )

@@ -126,8 +126,11 @@ class _Vocabulary(dict[str, str]):
             from Stemmer import Stemmer
 
             self._stemmer = Stemmer(self._algorithm, 0)  # no cache of its own: this table is one
-        if word.isascii() and (plain := word.strip(_EDGES)) != word:
-            return self.setdefault(word, self[plain])
+        if word.isascii():  # the common cases, for the sake of short runs: each learns its words anew
+            if (plain := word.strip(_EDGES)) != word:
+                return self.setdefault(word, self[plain])
+            if word.isalpha() and word.islower():
+                return self.setdefault(word, "" if word in STOP_WORDS else _stem(word, self._stemmer))
         found = self[word] = _SEPARATOR.join(dict.fromkeys(_lexemes_of(word, self._stemmer)))
         return found
 

@@ -74,8 +74,8 @@ class Folder:
         """Open a directory beneath the descriptor `root`; "" is the root. Raises OSError."""
         return self._open(root, relative, _READ | os.O_DIRECTORY)
 
-    def open_file(self, relative: str) -> int:
-        """Open a regular file. Raises SkipItemError for it alone, SourceUnavailableError."""
+    def open_file(self, relative: str) -> tuple[int, os.stat_result]:
+        """Open a regular file; return its descriptor and stat. Raises SkipItemError for it alone, SourceUnavailableError."""
         if any(part in ("", ".", "..") for part in relative.split("/")):
             raise _gone(relative)
         root = self.open_root()
@@ -87,12 +87,13 @@ class Folder:
         finally:
             os.close(root)
         try:
-            if not stat_bits.S_ISREG(os.fstat(descriptor).st_mode):
+            stat = os.fstat(descriptor)
+            if not stat_bits.S_ISREG(stat.st_mode):
                 raise _gone(relative)
         except BaseException:
             os.close(descriptor)
             raise
-        return descriptor
+        return descriptor, stat
 
     def _open(self, root: int, relative: str, flags: int) -> int:
         if self.follow_symlinks:
@@ -149,9 +150,11 @@ def read_bytes(folder: Folder, relative: str, *, limit_bytes: int) -> tuple[byte
             return b"", size_bytes
         blocks = []
         total = 0
-        while total <= size_bytes and (block := os.read(descriptor, size_bytes - total + 1)):
+        while block := os.read(descriptor, size_bytes - total + 1):
             blocks.append(block)
             total += len(block)
+            if total >= size_bytes:
+                break  # the stat that follows tells whether this is the end
         return blocks[0] if len(blocks) == 1 else b"".join(blocks), total
 
     return _read_still(folder, relative, whole)
@@ -163,9 +166,11 @@ def read_digest(folder: Folder, relative: str) -> tuple[str, os.stat_result]:
     def digest(descriptor: int, size_bytes: int) -> tuple[str, int]:
         hasher = hashlib.blake2b(digest_size=16)
         total = 0
-        while total <= size_bytes and (block := os.read(descriptor, min(_BLOCK_BYTES, size_bytes - total + 1))):
+        while block := os.read(descriptor, min(_BLOCK_BYTES, size_bytes - total + 1)):
             hasher.update(block)
             total += len(block)
+            if total >= size_bytes:
+                break
         return hasher.hexdigest(), total
 
     return _read_still(folder, relative, digest)
@@ -185,7 +190,9 @@ def item_error(error: OSError, relative: str) -> SkipItemError | SourceUnavailab
     if error.errno in _AWAY:
         return SourceUnavailableError(f"{path} cannot be reached ({error.strerror}): check the mount.", wait_s=60.0)
     return UnreadableContentError(
-        f"{path} cannot be read ({error.strerror}): check the disk; it is tried again.", reason="io_error", transient=True
+        f"{path} cannot be read ({error.strerror}): check the disk; it is tried again.",
+        reason="io_error",
+        transient=True,
     )
 
 
@@ -193,9 +200,8 @@ def _read_still(
     folder: Folder, relative: str, read: Callable[[int, int], tuple[_Read, int]]
 ) -> tuple[_Read, os.stat_result]:
     for _ in range(READ_ATTEMPTS):
-        descriptor = folder.open_file(relative)
+        descriptor, before = folder.open_file(relative)
         try:
-            before = os.fstat(descriptor)
             result, total = read(descriptor, before.st_size)
             after = os.fstat(descriptor)
         except OSError as error:
