@@ -1,4 +1,10 @@
-"""Composition root of the code location `sync`: what Dagster loads. Loading it connects to nothing and reads no setting."""
+"""Composition root of the code location `sync`: what Dagster loads. Loading it connects to nothing and reads no setting.
+
+From a fresh shell, with a data source's id (without DAGSTER_HOME Dagster makes an empty instance that knows no partition):
+
+    eval "$(workstation env)"
+    dagster asset materialize --select 'group:local_folder' --partition ID -m workstation_pipelines.definitions
+"""
 
 from __future__ import annotations
 
