@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -13,7 +15,7 @@ from sqlalchemy import text
 from tests.db.conftest import ALICE, BOB
 from workstation_pipelines.db import wire
 from workstation_pipelines.db.bulk import BulkStatement, encoded
-from workstation_pipelines.db.engine import Database
+from workstation_pipelines.db.engine import Database, raw
 from workstation_pipelines.errors import SourceUnavailableError
 
 COLUMNS = {
@@ -68,19 +70,17 @@ def test_row_of_another_user_is_refused_and_the_statement_undone(database: Datab
         assert connection.execute(text("SELECT count(*) FROM app.projects")).scalar() == 0
 
 
-def test_lost_connection_is_the_database_being_unavailable(
-    database: Database, admin: psycopg.Connection[tuple[object, ...]]
-) -> None:
+def test_connection_that_breaks_half_way_is_the_database_being_unavailable(database: Database) -> None:
     ask = BulkStatement("UPDATE app.projects SET name = s.name FROM {rows} WHERE false", {"name": "text"}, constants=0)
 
-    def lose_it_half_way() -> None:
+    def break_it_half_way() -> None:
         with database.transaction_with_rls(ALICE) as connection:
-            pid = connection.execute(text("SELECT pg_backend_pid()")).scalar()
-            admin.execute("SELECT pg_terminate_backend(%s, 5000)", [pid])
+            with socket.socket(fileno=os.dup(raw(connection).fileno())) as line:
+                line.shutdown(socket.SHUT_RDWR)
             ask.execute(connection, encoded({"name": "text"}, [("a",)]))
 
     with pytest.raises(SourceUnavailableError):
-        lose_it_half_way()
+        break_it_half_way()
 
 
 def test_row_of_another_width_is_an_error() -> None:

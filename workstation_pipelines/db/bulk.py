@@ -43,8 +43,6 @@ class BulkStatement:
         pgconn = raw(connection).pgconn
         result = pgconn.exec_params(self._statement, sent, None, self._formats)
         if result.status != pq.ExecStatus.COMMAND_OK:
-            if pgconn.status == pq.ConnStatus.BAD:
-                raise psycopg.OperationalError(result.get_error_message())
             raise psycopg.errors.error_from_result(result)
 
 
