@@ -86,7 +86,9 @@ def _configuration(folder: Path, postgres_url: str | Mapping[str, str]) -> dict[
                         "key": USER_TAG,
                         "value": {"applyLimitPerUniqueValue": True},
                         "limit": MAX_CONCURRENT_RUNS_A_USER,
-                    }
+                    },
+                    # A partition is a data source, and two runs of one would only find each other busy.
+                    {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1},
                 ],
             },
         },
@@ -101,6 +103,8 @@ def _configuration(folder: Path, postgres_url: str | Mapping[str, str]) -> dict[
         "schedules": threads,
         "retention": {"sensor": {"purge_after_days": ticks}, "schedule": {"purge_after_days": ticks}},
         "telemetry": {"enabled": False},
+        "nux": {"enabled": False},  # no sign-up dialog over the first page
+        "python_logs": {"python_log_level": "INFO"},
     }
 
 
