@@ -125,9 +125,10 @@ class Page:
     """One response of a source: the unit of work and of commit.
 
     The changes are in the source's order; when an item occurs twice the last one wins. `unchanged` counts the items
-    that the source itself proved equal to what is known and therefore left out of `changes`. `failures` are items it saw but could
-    not describe (an unreadable directory entry, say). `cursor_after` resumes behind this page; None means that only the start of the listing
-    is a safe point to resume from. `complete` is true on the last page of a listing that showed everything there is.
+    that the source itself proved equal to what is known and therefore left out of `changes`. `failures` are items it saw
+    but could not describe (an unreadable directory, say). `cursor_after` resumes behind this page; None means that only
+    the start of the listing is a safe point to resume from. `complete` is true on the last page of a listing that showed
+    everything there is.
     """
 
     changes: Sequence[Change]

@@ -33,7 +33,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     opened: list[str] = []
     real = opening.Folder.open_file
 
-    def recording(self: opening.Folder, relative: str) -> int:
+    def recording(self: opening.Folder, relative: str) -> tuple[int, os.stat_result]:
         opened.append(relative)
         return real(self, relative)
 

@@ -16,7 +16,13 @@ from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.sql.expression import TextClause, bindparam
 
 from workstation_pipelines.db.engine import Database
-from workstation_pipelines.errors import BusyError, FencedError, InvalidRequestError, NotFoundError, SourceUnavailableError
+from workstation_pipelines.errors import (
+    BusyError,
+    FencedError,
+    InvalidRequestError,
+    NotFoundError,
+    SourceUnavailableError,
+)
 from workstation_pipelines.model import Cursor, DataSourceId, SourceType, UserId
 
 COLUMNS = """id, user_id, name, source_type, connection_status, status_message, config, cursor, fence, project_id,
