@@ -104,7 +104,6 @@ def _configuration(folder: Path, postgres_url: str | Mapping[str, str]) -> dict[
         "retention": {"sensor": {"purge_after_days": ticks}, "schedule": {"purge_after_days": ticks}},
         "telemetry": {"enabled": False},
         "nux": {"enabled": False},  # no sign-up dialog over the first page
-        "python_logs": {"python_log_level": "INFO"},
     }
 
 
