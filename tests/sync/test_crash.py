@@ -108,7 +108,7 @@ def test_a_holder_that_slept_through_a_takeover_is_fenced(
 def test_without_the_fence_the_sleeper_would_write(database_urls: DatabaseUrls, tmp_path: Path) -> None:
     stories = story(tmp_path, "folder")
     _, where = next(stories)
-    sleeper = start(Wish(database_urls.app_url, str(where), fault="page_listed:2:stop", mutant="no_fence"))
+    sleeper = start(Wish(database_urls.app_url, str(where), fault="page_listed:1:stop", mutant="no_fence"))
     sleeper.wait_until_stopped()
     with psycopg.connect(libpq_url(database_urls.admin_url), autocommit=True) as admin:
         give_up_on_the_silent_client(admin)
@@ -135,7 +135,7 @@ def test_a_holder_asleep_inside_a_transaction_is_waited_for_a_moment(
 
 
 def give_up_on_the_silent_client(admin: psycopg.Connection[tuple[object, ...]]) -> None:
-    """Do what the server does when a client's connection has died, or has idled too long in a transaction."""
+    """Do what the server does when a client's connection has died, or has idled too long; return when it is done."""
     admin.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'wp_app' AND datname = current_database()"
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'wp_app' AND datname = current_database()"
     )
