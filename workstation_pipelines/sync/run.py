@@ -52,7 +52,7 @@ from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.intake import accepted, storable
 from workstation_pipelines.sync.vectorize import Vectorizer
 
-BATCH_ITEMS = 500
+BATCH_ITEMS = 250
 BATCH_BYTES = 16 * 1024 * 1024
 EXTRACTION_THREADS = 2
 
