@@ -23,7 +23,6 @@ from workstation_pipelines.errors import NotFoundError
 from workstation_pipelines.identity import Uuid7, utc_now
 from workstation_pipelines.index.contract import Embedder, Splitter
 from workstation_pipelines.model import (
-    Content,
     DataSourceId,
     IndexConfig,
     JobStatus,
@@ -45,7 +44,7 @@ def sync(folder: Path, url: str, splitter: Splitter, embedder: Embedder, *, full
     """Sync once, adding the data source on the first run; return the job's status and counts."""
     new_id = Uuid7()
     database = Database(url)
-    extractor = _Extractor()
+    extractor = SandboxedExtractor()
     try:
         source, config = _ready(database, folder, embedder, new_id)
         opened = LocalFolder(source.config, clock=utc_now, new_id=new_id, detect=detect_mime_type)
@@ -84,13 +83,6 @@ def _ready(database: Database, folder: Path, embedder: Embedder, new_id: NewId) 
                 config={"path": str(folder)},
             )
         return source, config
-
-
-class _Extractor(SandboxedExtractor):
-    """The product's, told that it meets only text, which it reads in the calling process."""
-
-    def is_inline(self, content: Content) -> bool:
-        return True
 
 
 class _Timed:
