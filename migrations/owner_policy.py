@@ -4,9 +4,7 @@ The owner is read inline in a sub-select, so that it is evaluated once a stateme
 CASE raises when no user context is set: a forgotten context is an error, never an empty answer.
 """
 
-OWNER_IS_USER = (
-    "user_id = (SELECT CASE WHEN app.has_user_context() THEN current_setting('app.user_id', true) END)"
-)
+OWNER_IS_USER = "user_id = (SELECT CASE WHEN app.has_user_context() THEN current_setting('app.user_id', true) END)"
 
 
 def protect(table: str) -> str:

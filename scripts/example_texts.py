@@ -1,6 +1,5 @@
 """What the example documents of make_examples say: the business of Norrvik Instruments, a company that does not exist."""
 
-
 from __future__ import annotations
 
 from datetime import date

@@ -295,9 +295,7 @@ class Counts:
         return Counts(*(mine + theirs for mine, theirs in zip(_astuple(self), _astuple(other), strict=True)))
 
     def is_conserved(self) -> bool:
-        return self.found == (
-            self.created + self.updated + self.unchanged + self.skipped + self.deleted + self.failed
-        )
+        return self.found == (self.created + self.updated + self.unchanged + self.skipped + self.deleted + self.failed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,12 @@ class EmbeddingsServer:
         if overridden is not None:
             return overridden
         texts = body["input"]
-        if not texts or len(texts) > 2048 or not all(texts) or set(body) - {"model", "input", "encoding_format", "dimensions"}:
+        if (
+            not texts
+            or len(texts) > 2048
+            or not all(texts)
+            or set(body) - {"model", "input", "encoding_format", "dimensions"}
+        ):
             return refusal(400, "invalid_request_error")
         width = body.get("dimensions", self.dimensions)
         entries = [

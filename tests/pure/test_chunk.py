@@ -44,7 +44,14 @@ def sentences(count: int, word: str = "apple") -> str:
 PROSE = ["word", "The server restarts.", "\n", "\n\n", " ", "\t", "# Title\n", "\n## Part\n", "\n### Deep\n"]
 SCRIPTS = ["会议改到星期四。", "カタカナ", "회의가", "การประชุม", "👨‍👩‍👧‍👦", "🇩🇪", "1️⃣", "é", "e\u0301", "≠", "…"]
 INVISIBLE = ["\x0c", "\x1c", "\x85", "\u200b", "\ufeff", "\u2028", "\xa0", "\u3000"]
-CODE = ["def f(x): return {x: 1}", "https://example.com/a?b=c&d=e", "x" * 60, "aGVsbG8gd29ybGQ" * 8, "- item\n", "| a |\n"]
+CODE = [
+    "def f(x): return {x: 1}",
+    "https://example.com/a?b=c&d=e",
+    "x" * 60,
+    "aGVsbG8gd29ybGQ" * 8,
+    "- item\n",
+    "| a |\n",
+]
 
 fragments = st.one_of(
     st.sampled_from(PROSE),

@@ -88,9 +88,9 @@ def test_a_deletion_of_what_is_not_live_needs_no_step(kind: ChangeKind) -> None:
 
 changes = st.lists(
     st.builds(
-        lambda external_id, deleted: Change(ChangeKind.DELETED, external_id)
-        if deleted
-        else upsert(replace(ITEM, external_id=external_id)),
+        lambda external_id, deleted: (
+            Change(ChangeKind.DELETED, external_id) if deleted else upsert(replace(ITEM, external_id=external_id))
+        ),
         st.sampled_from("abcdef"),
         st.booleans(),
     )
@@ -108,7 +108,8 @@ def test_the_last_change_of_an_item_wins(feed: list[Change]) -> None:
 @given(st.lists(st.integers(-1, 50)), st.integers(1, 5), st.integers(1, 60))
 def test_windows_keep_every_step_in_order_and_bounded(sizes: Sequence[int], most_items: int, most_bytes: int) -> None:
     steps = [
-        Step(Action.FETCH, str(n), replace(ITEM, external_id=str(n), size_bytes=size), None) for n, size in enumerate(sizes)
+        Step(Action.FETCH, str(n), replace(ITEM, external_id=str(n), size_bytes=size), None)
+        for n, size in enumerate(sizes)
     ]
     cut = list(windows(steps, most_items=most_items, most_bytes=most_bytes))
     assert [step for window in cut for step in window] == steps
@@ -119,7 +120,8 @@ def test_windows_keep_every_step_in_order_and_bounded(sizes: Sequence[int], most
 
 
 @pytest.mark.parametrize(
-    ("absent", "live", "expected"), [(20, 20, False), (21, 20, True), (100, 1000, False), (101, 1000, True), (0, 0, False)]
+    ("absent", "live", "expected"),
+    [(20, 20, False), (21, 20, True), (100, 1000, False), (101, 1000, True), (0, 0, False)],
 )
 def test_the_brake_holds_above_twenty_items_and_a_tenth(absent: int, live: int, expected: bool) -> None:
     assert is_mass_delete(absent, live) is expected

@@ -51,9 +51,7 @@ def test_vectors_are_unit_length_and_in_the_order_of_the_texts(server: Embedding
 
 
 def test_floats_are_understood_although_base64_was_asked_for(server: EmbeddingsServer) -> None:
-    server.answer = lambda body: success(
-        {"data": [{"index": 0, "embedding": encoded(server.vector("one"), {})}]}
-    )
+    server.answer = lambda body: success({"data": [{"index": 0, "embedding": encoded(server.vector("one"), {})}]})
 
     with embedder(server) as opened:
         assert opened.embed(["one"]).shape == (1, 8)

@@ -58,7 +58,9 @@ class PlainExtractor:
             raise UnsupportedContentError("it is empty: nothing to index", reason="empty")
         if text.startswith("POISON"):
             raise UnreadableContentError("it is damaged: repair it at the source", reason="corrupt")
-        attached = [line.removeprefix("attach ").partition(": ") for line in text.splitlines() if line.startswith("attach ")]
+        attached = [
+            line.removeprefix("attach ").partition(": ") for line in text.splitlines() if line.startswith("attach ")
+        ]
         children = [Attachment(name, name, "text/plain", body.encode()) for name, _, body in attached]
         return Extracted(text, children=children)
 

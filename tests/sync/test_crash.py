@@ -25,7 +25,10 @@ DELETES = ("deletes_before_commit", "deletes_committed")
 WAYS = [
     *(("folder", "manual", point) for point in POINTS),
     *(("account.json", "manual", point) for point in POINTS if point not in DELETES),
-    *(("account.json", "full_sync", point) for point in ("page_listed", "page_committed", *DELETES, "end_before_commit")),
+    *(
+        ("account.json", "full_sync", point)
+        for point in ("page_listed", "page_committed", *DELETES, "end_before_commit")
+    ),
 ]
 """A folder deletes by absence, a feed says what is gone, and a full sync of an account compares sweeps."""
 

@@ -60,12 +60,14 @@ def test_a_rename_keeps_the_document_and_embeds_nothing(folder: Place, ask: Ask)
     result = folder.sync()
     assert (result.counts.updated, result.counts.fetched, result.counts.deleted) == (1, 0, 0)
     assert ask("SELECT id, live_generation FROM app.documents") == before
-    assert ask("SELECT d.title, i.external_path FROM app.documents d JOIN app.sync_items i ON i.local_document_id = d.id") == [
-        ("z", "z.txt")
-    ]
+    assert ask(
+        "SELECT d.title, i.external_path FROM app.documents d JOIN app.sync_items i ON i.local_document_id = d.id"
+    ) == [("z", "z.txt")]
 
 
-def test_new_bytes_with_the_same_text_make_no_new_generation(account_place: Place, account: VendorAccount, ask: Ask) -> None:
+def test_new_bytes_with_the_same_text_make_no_new_generation(
+    account_place: Place, account: VendorAccount, ask: Ask
+) -> None:
     account.put("a", "some text")
     account_place.sync()
     ask("UPDATE app.sync_items SET external_hash = 'tx:older'")
@@ -81,7 +83,9 @@ def test_a_deleted_file_leaves_no_chunk_and_comes_back_as_the_same_document(fold
     before = ask("SELECT id FROM app.documents WHERE title = 'a'")
     (folder.path / "a.txt").unlink()
     assert folder.sync().counts.deleted == 1
-    assert ask("SELECT count(*) FROM app.chunks c JOIN app.documents d ON d.id = c.document_id WHERE title = 'a'") == [(0,)]
+    assert ask("SELECT count(*) FROM app.chunks c JOIN app.documents d ON d.id = c.document_id WHERE title = 'a'") == [
+        (0,)
+    ]
     write(folder, a="back again")
     assert folder.sync().counts.created == 1
     assert ask("SELECT id FROM app.documents WHERE title = 'a' AND deleted_at IS NULL") == before
@@ -98,7 +102,11 @@ def test_mass_deletion_waits_for_a_confirmation(folder: Place, ask: Ask) -> None
     assert "25 of 30" in held.message
     assert ask("SELECT count(*) FROM app.documents WHERE deleted_at IS NULL") == [(31,)]
     assert folder.sync(confirm_deletes=True).counts.deleted == 25
-    assert ask("SELECT status FROM app.sync_jobs ORDER BY created_at") == [("completed",), ("cancelled",), ("completed",)]
+    assert ask("SELECT status FROM app.sync_jobs ORDER BY created_at") == [
+        ("completed",),
+        ("cancelled",),
+        ("completed",),
+    ]
 
 
 def test_a_few_deletions_need_no_confirmation(folder: Place) -> None:
@@ -145,7 +153,9 @@ def test_a_file_that_turns_empty_is_not_found_by_its_old_text(folder: Place, ask
     assert ask("SELECT text FROM app.chunks") == [("other",)]
 
 
-def test_only_what_failed_is_tried_again_and_only_when_due(account_place: Place, account: VendorAccount, ask: Ask) -> None:
+def test_only_what_failed_is_tried_again_and_only_when_due(
+    account_place: Place, account: VendorAccount, ask: Ask
+) -> None:
     account.unavailable = ["b"]
     for name in "abc":
         account.put(name, f"text of {name}")
@@ -184,7 +194,9 @@ def test_a_source_that_is_away_ends_the_job_instead_of_failing_every_item(
     assert ask("SELECT count(*) FROM app.documents") == [(60,)]
 
 
-def test_an_item_that_is_gone_at_fetch_is_skipped_without_a_failure(account_place: Place, account: VendorAccount) -> None:
+def test_an_item_that_is_gone_at_fetch_is_skipped_without_a_failure(
+    account_place: Place, account: VendorAccount
+) -> None:
     account.put("a", "here")
     account.put("b", "soon gone")
     database = Database(account_place.wish.app_url)
@@ -285,7 +297,9 @@ def test_a_cancel_request_stops_at_a_page_boundary_and_keeps_what_is_done(
         account.put(name, f"text of {name}")
     database = Database(account_place.wish.app_url)
     syncing = run_sync(
-        sync_parts(database, account_place.wish, DigestEmbedder()), data_source(database, account_place.wish), SyncRequest()
+        sync_parts(database, account_place.wish, DigestEmbedder()),
+        data_source(database, account_place.wish),
+        SyncRequest(),
     )
     next(syncing)
     ask("UPDATE app.sync_jobs SET cancel_requested = true")
@@ -303,7 +317,9 @@ def test_a_closed_generator_leaves_a_cancelled_job(account_place: Place, account
         account.put(name, f"text of {name}")
     database = Database(account_place.wish.app_url)
     syncing = run_sync(
-        sync_parts(database, account_place.wish, DigestEmbedder()), data_source(database, account_place.wish), SyncRequest()
+        sync_parts(database, account_place.wish, DigestEmbedder()),
+        data_source(database, account_place.wish),
+        SyncRequest(),
     )
     next(syncing)
     syncing.close()
@@ -346,10 +362,14 @@ def test_the_database_can_go_away_in_the_middle(
         account.put(name, f"text of {name}")
     database = Database(account_place.wish.app_url)
     syncing = run_sync(
-        sync_parts(database, account_place.wish, DigestEmbedder()), data_source(database, account_place.wish), SyncRequest()
+        sync_parts(database, account_place.wish, DigestEmbedder()),
+        data_source(database, account_place.wish),
+        SyncRequest(),
     )
     next(syncing)
-    ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'wp_app' AND datname = current_database()")
+    ask(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'wp_app' AND datname = current_database()"
+    )
     with contextlib.suppress(SourceUnavailableError):  # or the pool reconnects in time, and the fence still holds
         drive(syncing)
     database.close()

@@ -116,7 +116,9 @@ def test_examples_are_found_by_their_identifiers(workspace: Workspace, tmp_path:
 
 words = st.sampled_from(["harbour", "invoice", "winter", "compass", "ledger", "anchor"])
 acts = st.lists(
-    st.tuples(st.sampled_from(["alice", "bob"]), st.sampled_from(["write", "remove", "sync"]), st.integers(0, 3), words),
+    st.tuples(
+        st.sampled_from(["alice", "bob"]), st.sampled_from(["write", "remove", "sync"]), st.integers(0, 3), words
+    ),
     max_size=12,
 )
 
@@ -124,7 +126,10 @@ acts = st.lists(
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(acts=acts)
 def test_neither_user_ever_meets_a_byte_of_the_other(
-    acts: list[tuple[str, str, int, str]], workspace: Workspace, tmp_path_factory: pytest.TempPathFactory, chosen: Settings
+    acts: list[tuple[str, str, int, str]],
+    workspace: Workspace,
+    tmp_path_factory: pytest.TempPathFactory,
+    chosen: Settings,
 ) -> None:
     root = Path(chosen.folder_roots()[0]) / tmp_path_factory.mktemp("run").name  # type: ignore[index]
     root.mkdir()

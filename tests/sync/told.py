@@ -90,7 +90,9 @@ class ToldSource:
         self.cursors.append(cursor)
         if self.page_cursors_expire and cursor is not None and "at" in cursor:
             raise CursorExpiredError("this page's cursor is too old")
-        said = self.fed if cursor is not None and "feed" in cursor else self.listed[int(cursor["at"]) if cursor else 0 :]
+        said = (
+            self.fed if cursor is not None and "feed" in cursor else self.listed[int(cursor["at"]) if cursor else 0 :]
+        )
         for page in said:
             if isinstance(page, Exception):
                 raise page

@@ -167,7 +167,9 @@ def leased(database: Database, source: DataSource) -> Iterator[Lease]:
             "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [f"sync of data source {source.id}"]
         ).fetchone()
         if got is None or not got[0]:
-            raise BusyError(f"source {source.name!r} is being synced by another run: wait for it or look at `jobs list`")
+            raise BusyError(
+                f"source {source.name!r} is being synced by another run: wait for it or look at `jobs list`"
+            )
         fence = _next_fence(database, source)
         if fence is None:
             raise NotFoundError(f"no data source {source.id}: it was removed a moment ago")
@@ -179,7 +181,9 @@ def _next_fence(database: Database, source: DataSource) -> int | None:
         with database.transaction_with_rls(source.user_id) as transaction:
             transaction.execute(text(f"SET LOCAL lock_timeout = '{TAKEOVER_WAIT_S}s'"))
             fence: int | None = transaction.execute(
-                text("UPDATE app.data_sources SET fence = fence + 1 WHERE user_id = :user_id AND id = :id RETURNING fence"),
+                text(
+                    "UPDATE app.data_sources SET fence = fence + 1 WHERE user_id = :user_id AND id = :id RETURNING fence"
+                ),
                 {"user_id": source.user_id, "id": source.id},
             ).scalar_one_or_none()
             return fence
@@ -187,7 +191,9 @@ def _next_fence(database: Database, source: DataSource) -> int | None:
         cause = error.__cause__
         if isinstance(cause, OperationalError) and isinstance(cause.orig, psycopg.errors.LockNotAvailable):
             # It lost its lock but sleeps inside a transaction, which the server ends after a while.
-            raise BusyError(f"an earlier run of source {source.name!r} has not let go yet: try again in a minute") from None
+            raise BusyError(
+                f"an earlier run of source {source.name!r} has not let go yet: try again in a minute"
+            ) from None
         raise
 
 
@@ -233,7 +239,9 @@ def promote(connection: Connection, lease: Lease, *, cursor: Cursor | None, stat
 def ids_of_type(database: Database, source_type: SourceType) -> list[DataSourceId]:
     """Return the ids of all users' sources of one type; for the partitions."""
     with database.across_users() as connection:
-        rows = connection.execute(text("SELECT data_source_id FROM app.data_sources_of_type(:t)"), {"t": source_type.value})
+        rows = connection.execute(
+            text("SELECT data_source_id FROM app.data_sources_of_type(:t)"), {"t": source_type.value}
+        )
         return [DataSourceId(row[0]) for row in rows]
 
 
@@ -241,7 +249,8 @@ def to_probe(database: Database, source_type: SourceType, *, at_most: int) -> li
     """Return connected sources of all users, the one probed longest ago first."""
     with database.across_users() as connection:
         rows = connection.execute(
-            text("SELECT user_id, data_source_id FROM app.sources_to_probe(:t, :n)"), {"t": source_type.value, "n": at_most}
+            text("SELECT user_id, data_source_id FROM app.sources_to_probe(:t, :n)"),
+            {"t": source_type.value, "n": at_most},
         )
         return [(UserId(row[0]), DataSourceId(row[1])) for row in rows]
 

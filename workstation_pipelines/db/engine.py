@@ -51,7 +51,9 @@ class Database:
         cannot be reached.
         """
         if not user_id:
-            raise InvalidRequestError("no user: every statement runs for somebody, so pass --user or set WORKSTATION_USER")
+            raise InvalidRequestError(
+                "no user: every statement runs for somebody, so pass --user or set WORKSTATION_USER"
+            )
         if not USER_ID.fullmatch(user_id):
             raise InvalidRequestError("invalid user id: use 1 to 200 of the characters A-Z a-z 0-9 _ . : | @ -")
         with translated_errors(), self._engine.begin() as connection:
@@ -86,7 +88,9 @@ class Database:
     def verify_rls(self) -> list[tuple[str, str]]:
         """Return what verify_rls() finds wrong as (problem, object); the service refuses to start on any row."""
         with self.across_users() as connection:
-            return [(row[0], row[1]) for row in connection.execute(text("SELECT problem, object FROM app.verify_rls()"))]
+            return [
+                (row[0], row[1]) for row in connection.execute(text("SELECT problem, object FROM app.verify_rls()"))
+            ]
 
     @contextmanager
     def across_users(self) -> Iterator[Connection]:
@@ -129,6 +133,7 @@ def translated_errors() -> Iterator[None]:
         if message is None:
             raise
         raise SourceUnavailableError(message, wait_s=wait_s) from error
+
 
 def _what_to_do(error: OperationalError | psycopg.OperationalError) -> tuple[str | None, float]:
     """Return the message and the wait for an error that may pass, or no message for one that will not."""

@@ -60,7 +60,9 @@ def document(connection: Connection, *, user_id: UserId, reference: str) -> Row[
         {"user_id": user_id, "ref": reference},
     ).all()
     if not rows:
-        raise NotFoundError(f"no document {reference!r}: `workstation documents list` shows yours, `why` explains files")
+        raise NotFoundError(
+            f"no document {reference!r}: `workstation documents list` shows yours, `why` explains files"
+        )
     exact = [row for row in rows if reference in (str(row.id), row.external_path, row.external_id)]
     if len(rows) > 1 and len(exact) != 1:
         raise NotFoundError(f"{reference!r} fits several documents: name one by its id or its full path")
@@ -94,7 +96,8 @@ def chunks_of(connection: Connection, *, user_id: UserId, document_id: UUID) -> 
 def project_id(connection: Connection, *, user_id: UserId, name: str) -> UUID:
     """Raises NotFoundError."""
     found: UUID | None = connection.execute(
-        text("SELECT id FROM app.projects WHERE user_id = :user_id AND name = :name"), {"user_id": user_id, "name": name}
+        text("SELECT id FROM app.projects WHERE user_id = :user_id AND name = :name"),
+        {"user_id": user_id, "name": name},
     ).scalar_one_or_none()
     if found is None:
         raise NotFoundError(f"no project named {name!r}")
@@ -152,7 +155,8 @@ def projects(connection: Connection, *, user_id: UserId) -> Sequence[Row[Any]]:
 
 def tags(connection: Connection, *, user_id: UserId) -> Sequence[Row[Any]]:
     return connection.execute(
-        text("SELECT id, name, document_count FROM app.tags WHERE user_id = :user_id ORDER BY name"), {"user_id": user_id}
+        text("SELECT id, name, document_count FROM app.tags WHERE user_id = :user_id ORDER BY name"),
+        {"user_id": user_id},
     ).all()
 
 

@@ -195,7 +195,9 @@ def end(
 
 def heartbeat(connection: Connection, *, user_id: UserId, job_id: SyncJobId) -> None:
     connection.execute(
-        text("UPDATE app.sync_jobs SET heartbeat_at = now() WHERE user_id = :user_id AND id = :id AND status = 'running'"),
+        text(
+            "UPDATE app.sync_jobs SET heartbeat_at = now() WHERE user_id = :user_id AND id = :id AND status = 'running'"
+        ),
         {"user_id": user_id, "id": job_id},
     )
 

@@ -96,9 +96,7 @@ projects = _entity(
     UniqueConstraint("user_id", "name", name="projects_name_key"),
 )
 
-tags = _entity(
-    "tags", _text("name"), _int("document_count"), UniqueConstraint("user_id", "name", name="tags_name_key")
-)
+tags = _entity("tags", _text("name"), _int("document_count"), UniqueConstraint("user_id", "name", name="tags_name_key"))
 
 data_sources = _entity(
     "data_sources",
@@ -207,7 +205,9 @@ sync_items = _table(
     PrimaryKeyConstraint("user_id", "data_source_id", "external_id", name="sync_items_pkey"),
     _belongs_to("sync_items_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
     _belongs_to("sync_items_document_fk", "local_document_id", "documents", "SET NULL (local_document_id)"),
-    Index("sync_items_document", "user_id", "local_document_id", postgresql_where=text("local_document_id IS NOT NULL")),
+    Index(
+        "sync_items_document", "user_id", "local_document_id", postgresql_where=text("local_document_id IS NOT NULL")
+    ),
     Index(
         "sync_items_parent",
         "user_id",

@@ -44,7 +44,9 @@ def _open_minilm(choice: _Choice) -> Embedder:
     # Imported only where used: onnxruntime alone takes longer to load than the rest of the package.
     from workstation_pipelines.index.minilm import embedder
 
-    _require(choice.model in (None, embedder.MODEL), f"embedder minilm has one model: leave it out or set {embedder.MODEL}")
+    _require(
+        choice.model in (None, embedder.MODEL), f"embedder minilm has one model: leave it out or set {embedder.MODEL}"
+    )
     _require(
         choice.dimensions in (None, embedder.DIMENSIONS),
         f"embedder minilm has {embedder.DIMENSIONS} dimensions, not {choice.dimensions}: leave them out",
@@ -66,7 +68,9 @@ def _open_openai(choice: _Choice) -> Embedder:
 def _open_hashing(choice: _Choice) -> Embedder:
     from workstation_pipelines.index import hashing
 
-    _require(choice.model in (None, hashing.MODEL), f"embedder hashing has one model: leave it out or set {hashing.MODEL}")
+    _require(
+        choice.model in (None, hashing.MODEL), f"embedder hashing has one model: leave it out or set {hashing.MODEL}"
+    )
     return hashing.HashingEmbedder(dimensions=choice.dimensions or hashing.DIMENSIONS)
 
 

@@ -31,7 +31,9 @@ class HashingEmbedder:
 
     def __init__(self, *, dimensions: int = DIMENSIONS) -> None:
         if not 8 <= dimensions <= 65_536:
-            raise InvalidRequestError(f"dimensions is {dimensions}: set it between 8 and 65536 for the hashing embedder")
+            raise InvalidRequestError(
+                f"dimensions is {dimensions}: set it between 8 and 65536 for the hashing embedder"
+            )
         self.name = NAME
         self.model = MODEL
         self.dimensions = dimensions

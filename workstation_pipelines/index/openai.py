@@ -145,7 +145,9 @@ class OpenAiEmbedder:
             entries = {int(entry["index"]): entry["embedding"] for entry in answer["data"]}
             rows = [_decoded(entries[place]) for place in range(count)]
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
-            raise self._misunderstood(f"it lacks embeddings for some of {count} texts, or they are no numbers") from error
+            raise self._misunderstood(
+                f"it lacks embeddings for some of {count} texts, or they are no numbers"
+            ) from error
         if len(entries) != count or len(answer["data"]) != count:
             raise self._misunderstood(f"it holds {len(answer['data'])} embeddings for {count} texts")
         for row in rows:

@@ -34,7 +34,9 @@ class Faults:
         name, _, rest = (setting or "").partition(":")
         nth, _, action = rest.partition(":")
         if name and (name not in POINTS or not (nth or "1").isdigit() or action not in ("", "stop")):
-            raise InvalidRequestError(f"unknown fault {setting!r}: WORKSTATION_FAULT is name[:nth], one of {', '.join(POINTS)}")
+            raise InvalidRequestError(
+                f"unknown fault {setting!r}: WORKSTATION_FAULT is name[:nth], one of {', '.join(POINTS)}"
+            )
         self._name = name
         self._nth = int(nth or 1)
         self._signal = signal.SIGSTOP if action else signal.SIGKILL

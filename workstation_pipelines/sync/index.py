@@ -34,7 +34,9 @@ class Report:
 
     @property
     def is_clean(self) -> bool:
-        return not (self.stale or self.strays or self.wrong_hash) and self.chunks_expected == self.chunks == self.vectors
+        return (
+            not (self.stale or self.strays or self.wrong_hash) and self.chunks_expected == self.chunks == self.vectors
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,5 +202,3 @@ def _next_generation(
         index_config_id=vectorizer.config.id,
         chunks=chunks,
     )
-
-

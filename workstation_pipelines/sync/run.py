@@ -267,9 +267,7 @@ class _Run:
             self._settle()  # the same item on two pages: the second must see what the first stored
         stored, children = self._stored(list(changes))
         steps = decide(changes, stored, self._source.same_content)
-        extra = Counts(
-            found=page.unchanged + len(page.failures), unchanged=page.unchanged, failed=len(page.failures)
-        )
+        extra = Counts(found=page.unchanged + len(page.failures), unchanged=page.unchanged, failed=len(page.failures))
         cuts = list(windows(steps, most_items=BATCH_ITEMS, most_bytes=BATCH_BYTES))
         for number, window in enumerate(cuts, 1):
             batch = self._build(window, children)
@@ -432,7 +430,9 @@ class _Run:
                 )
                 if was_running:  # else a newer run has taken over, and knows better
                     before = self._status_before
-                    self._set_status(connection, *((connection_status, storable(message)) if connection_status else before))
+                    self._set_status(
+                        connection, *((connection_status, storable(message)) if connection_status else before)
+                    )
         except RetryableError:
             return
 
@@ -448,9 +448,7 @@ class StoredKnown:
         self._data_source = data_source
 
     def items(self) -> Iterator[KnownItem]:
-        return sync_items.stream(
-            self._database, user_id=self._data_source.user_id, data_source_id=self._data_source.id
-        )
+        return sync_items.stream(self._database, user_id=self._data_source.user_id, data_source_id=self._data_source.id)
 
 
 def _with(batch: Batch, extra: Counts, failures: Sequence[ItemFailure]) -> Batch:
@@ -467,5 +465,3 @@ def drive(syncing: Generator[Progress, None, JobResult]) -> JobResult:
         except StopIteration as end:
             result: JobResult = end.value
             return result
-
-

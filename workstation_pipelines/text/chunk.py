@@ -57,9 +57,7 @@ class TokenSplitter:
     sentences or else whole words, and never crosses into another section. A text of no tokens gives no chunks.
     """
 
-    def __init__(
-        self, count: CountTokens, *, max_tokens: int = DEFAULT_MAX_TOKENS, overlap_tokens: int = 0
-    ) -> None:
+    def __init__(self, count: CountTokens, *, max_tokens: int = DEFAULT_MAX_TOKENS, overlap_tokens: int = 0) -> None:
         if max_tokens < _MIN_MAX_TOKENS:
             raise InvalidRequestError(f"chunk_tokens is {max_tokens}: set it to {_MIN_MAX_TOKENS} or more")
         if not 0 <= overlap_tokens <= max_tokens // 2:
