@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
@@ -28,6 +29,8 @@ from workstation_pipelines.errors import (
 from workstation_pipelines.model import (
     Change,
     ChangeKind,
+    Content,
+    Item,
     ItemFailure,
     JobStatus,
     JobType,
@@ -121,7 +124,9 @@ def test_an_attachment_that_failed_is_tried_again_when_due(folder: Place, ask: A
     assert ask("SELECT attempts FROM app.sync_failures") == [(2,)]
 
 
-def test_an_attachment_that_failed_is_tried_again_from_a_feed(account_place: Place, database: Database, ask: Ask) -> None:
+def test_an_attachment_that_failed_is_tried_again_from_a_feed(
+    account_place: Place, database: Database, ask: Ask
+) -> None:
     source = ToldSource(listing([item("mail", "a mail\nattach bad: POISON")]))
     sync_told(database, account_place.wish, source)
     assert sync_told(database, account_place.wish, source).counts.found == 0
@@ -168,7 +173,9 @@ def test_an_escalated_listing_that_was_interrupted_survives_the_end_of_its_own_c
     assert sync_told(database, account_place.wish, source).status is JobStatus.COMPLETED
 
 
-def test_an_item_that_could_not_be_listed_is_not_taken_for_absent(account_place: Place, database: Database, ask: Ask) -> None:
+def test_an_item_that_could_not_be_listed_is_not_taken_for_absent(
+    account_place: Place, database: Database, ask: Ask
+) -> None:
     source = ToldSource(listing([item("a", "text"), item("b", "text too")]))
     sync_told(database, account_place.wish, source)
     failure = ItemFailure("b", "box/b", "list", "UnreadableContentError", "odd", "it cannot be described", False)
@@ -177,7 +184,9 @@ def test_an_item_that_could_not_be_listed_is_not_taken_for_absent(account_place:
     assert (result.counts.deleted, result.counts.failed, ask(LIVE)) == (0, 1, [(2,)])
 
 
-def test_confirming_looks_at_the_source_again_and_then_deletes(account_place: Place, database: Database, ask: Ask) -> None:
+def test_confirming_looks_at_the_source_again_and_then_deletes(
+    account_place: Place, database: Database, ask: Ask
+) -> None:
     items = [item(f"n{n:02}", f"text {n}") for n in range(30)]
     source = ToldSource(listing(items))
     sync_told(database, account_place.wish, source)
@@ -210,17 +219,43 @@ def test_the_cursor_is_read_under_the_lease(account_place: Place, database: Data
 
 def test_a_source_says_syncing_while_it_is_synced(account_place: Place, database: Database, ask: Ask) -> None:
     source = ToldSource(listing([item("a", "text")], [item("b", "text")]))
-    syncing = run_sync(parts_with(database, account_place.wish, source), data_source(database, account_place.wish), SyncRequest())
+    syncing = run_sync(
+        parts_with(database, account_place.wish, source), data_source(database, account_place.wish), SyncRequest()
+    )
     next(syncing)
     assert ask("SELECT connection_status FROM app.data_sources") == [("syncing",)]
     syncing.close()
     assert ask("SELECT connection_status FROM app.data_sources") == [("connected",)]
 
 
+def test_an_item_on_two_pages_becomes_one_document(
+    account_place: Place, database: Database, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = ToldSource([*listing([item("a", "first")], [item("a", "second")])])
+    write, fetch, both_read = BatchWriter.write, source.fetch, threading.Event()
+
+    def write_late(self: BatchWriter, *arguments: object, **named: object) -> bool:
+        both_read.wait(0.2)  # for as long as an engine that does not wait for the first page would need
+        return write(self, *arguments, **named)  # type: ignore[arg-type]
+
+    def fetch_and_tell(some: Item) -> Content:
+        if source.asked:
+            both_read.set()
+        return fetch(some)
+
+    monkeypatch.setattr(BatchWriter, "write", write_late)
+    source.fetch = fetch_and_tell  # type: ignore[method-assign]
+    result = sync_told(database, account_place.wish, source)
+    assert (result.counts.created, result.counts.updated) == (1, 1)
+    assert ask("SELECT text FROM app.documents WHERE deleted_at IS NULL") == [("second",)]
+
+
 # Vendors that give some and refuse some
 
 
-def test_items_that_are_never_to_be_had_do_not_block_the_others(account_place: Place, database: Database, ask: Ask) -> None:
+def test_items_that_are_never_to_be_had_do_not_block_the_others(
+    account_place: Place, database: Database, ask: Ask
+) -> None:
     bad = [f"bad{n:02}" for n in range(50)]
     source = ToldSource(
         listing([item(name, f"text {name}") for name in [*bad, "good"]]), dict.fromkeys(bad, unavailable())
@@ -255,7 +290,9 @@ def test_what_was_read_before_a_long_wait_is_stored_and_the_rest_not_asked_for(
     assert (len(source.asked), ask(LIVE)) == (31, [(40,)])
 
 
-def test_a_retried_item_is_asked_for_as_the_vendor_described_it(account_place: Place, database: Database, ask: Ask) -> None:
+def test_a_retried_item_is_asked_for_as_the_vendor_described_it(
+    account_place: Place, database: Database, ask: Ask
+) -> None:
     born = datetime(2020, 2, 2, tzinfo=UTC)
     native = item("doc", "text", mime_type="application/vnd.native", external_created_at=born)
     source = ToldSource(listing([native]))
@@ -308,7 +345,9 @@ def test_a_sync_goes_on_from_the_job_that_ran_last(account_place: Place, databas
     assert source.cursors[1:] == [{"at": 1}, {"feed": 0}]
 
 
-def test_a_job_of_another_source_cannot_be_started(account_place: Place, folder: Place, database: Database, ask: Ask) -> None:
+def test_a_job_of_another_source_cannot_be_started(
+    account_place: Place, folder: Place, database: Database, ask: Ask
+) -> None:
     data_source(database, folder.wish)
     ask(
         "INSERT INTO app.sync_jobs (id, user_id, data_source_id, job_type)"
@@ -319,7 +358,9 @@ def test_a_job_of_another_source_cannot_be_started(account_place: Place, folder:
         sync_told(database, account_place.wish, ToldSource(), job_id=SyncJobId(theirs))
 
 
-def test_a_run_that_lost_its_job_does_not_touch_the_connection(account_place: Place, database: Database, ask: Ask) -> None:
+def test_a_run_that_lost_its_job_does_not_touch_the_connection(
+    account_place: Place, database: Database, ask: Ask
+) -> None:
     source = ToldSource([ReauthorizeError("an old token")])
     pages = source.pages
 
@@ -482,7 +523,9 @@ def test_a_text_of_which_no_passage_is_left_is_a_failure(
 # Plans
 
 
-def test_a_plan_of_a_full_sync_counts_what_the_listing_no_longer_shows(account_place: Place, database: Database) -> None:
+def test_a_plan_of_a_full_sync_counts_what_the_listing_no_longer_shows(
+    account_place: Place, database: Database
+) -> None:
     items = [item(f"n{n:02}", f"text {n}") for n in range(30)]
     source = ToldSource(listing(items))
     sync_told(database, account_place.wish, source)
