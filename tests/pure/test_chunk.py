@@ -307,3 +307,21 @@ def test_marks_that_units_are_cut_at_are_punctuation_to_the_tokenizer() -> None:
 
     assert len(marks) > 50
     assert all(mark.isascii() or unicodedata.category(mark).startswith("P") for mark in marks)
+
+
+def test_an_endless_heading_does_not_come_with_every_chunk_in_full() -> None:
+    text = "# " + sentences(3000)
+
+    chunks = split(text)
+
+    assert len(chunks) > 20
+    assert max(len(chunk.heading_path) for chunk in chunks) <= 200
+
+
+def test_a_path_of_endless_depth_names_the_nearest_headings() -> None:
+    text = "\n".join(f"h{number}" for number in range(1000))
+    headings = [Heading(text.index(f"h{number}"), number + 1, f"h{number}") for number in range(1000)]
+
+    chunks = TokenSplitter(one_a_word).split(text, headings)
+
+    assert max(chunk.heading_path.count(" > ") for chunk in chunks) < 8

@@ -25,6 +25,9 @@ _LONGEST_UNIT = 40
 # Bounds what few tokens hide: a word too long for the vocabulary is one token, and spaces are none.
 _CHARACTERS_PER_TOKEN = 8
 _SECTION_LEVEL = 2
+# A heading path comes with each chunk: a hostile one must not multiply.
+_HEADING_CHARACTERS = 200
+_HEADING_LEVELS = 8
 
 _PARAGRAPH = re.compile(r"\n[^\S\n]*\n")
 # A line that ends a statement or a table row, or is followed by a list item. Any other line may be hard-wrapped prose.
@@ -185,7 +188,7 @@ def _heading_paths(headings: Sequence[Heading]) -> list[str]:
         while stack and stack[-1].level >= heading.level:
             stack.pop()
         stack.append(heading)
-        paths.append(" > ".join(above.text for above in stack))
+        paths.append(" > ".join(above.text[:_HEADING_CHARACTERS] for above in stack[-_HEADING_LEVELS:]))
     return paths
 
 
