@@ -59,10 +59,12 @@ def test_few_passages_need_no_approximate_index(synced: Program) -> None:
     assert "nothing to promote" in synced("optimise").out
 
 
-def test_altered_text_is_named_and_cannot_be_mended_from_here(synced: Program, database_urls: DatabaseUrls) -> None:
+def test_altered_text_is_named_and_fetched_again_by_a_full_sync_after_a_repair(synced: Program, database_urls: DatabaseUrls) -> None:
     _damage(database_urls, "UPDATE app.documents SET text = text || '!' WHERE title = 'Forest'")
     ran = synced("check", "--repair", "--json")
     assert (ran.code, ran.value["is_clean"]) == (1, False)
     assert [title for _, title in ran.value["found"]["wrong_hash"]] == ["Forest"]
     assert "text does not fit its hash: Forest" in synced("check").out
     assert "nothing of this can be mended from here" in synced("check", "--repair").out
+    assert synced("sync", "papers", "--job-type", "full_sync").code == 0
+    assert synced("check", "--json").value["is_clean"]

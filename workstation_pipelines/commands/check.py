@@ -37,6 +37,8 @@ def check(
         report, strays, reworked = before, 0, index.Reworked()
         if repair and not before.is_clean:
             strays, reworked = _repair(session, vectorizer, source_id)
+            distrusted = [document_id for document_id, _ in before.wrong_hash]
+            index.distrust(session.workspace.database, user_id=session.user_id, document_ids=distrusted)
             report = index.check(
                 session.workspace.database, vectorizer, user_id=session.user_id, data_source_id=source_id
             )
@@ -81,7 +83,7 @@ def _print_report(report: Report) -> None:
     )
     problems: list[tuple[str, Any]] = [(f"{each.problem}: {each.title}", each.id) for each in report.stale]
     problems += [
-        (f"text does not fit its hash: {title}; a change of the item at its source stores it anew", document_id)
+        (f"text does not fit its hash: {title}; --repair lets the next full sync fetch it again", document_id)
         for document_id, title in report.wrong_hash
     ]
     for problem, document_id in problems[:NAMED]:
@@ -93,6 +95,8 @@ def _print_report(report: Report) -> None:
 def _print_repair(strays: int, reworked: Reworked, after: Report) -> None:
     if not strays and not reworked.documents:
         print_line("repair: nothing to do" if after.is_clean else "repair: nothing of this can be mended from here")
+        if after.wrong_hash:
+            print_line("  `workstation sync SOURCE --job-type full_sync` fetches the texts that do not fit their hash again")
         return
     print_line(
         f"repair: {strays:,} stray chunks removed, {reworked.documents:,} documents mended with {reworked.chunks:,} chunks"
