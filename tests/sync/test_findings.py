@@ -244,7 +244,7 @@ def test_an_item_on_two_pages_becomes_one_document(
         return fetch(some)
 
     monkeypatch.setattr(BatchWriter, "write", write_late)
-    source.fetch = fetch_and_tell  # type: ignore[method-assign]
+    source.fetch = fetch_and_tell  # type: ignore[method-assign, assignment]
     result = sync_told(database, account_place.wish, source)
     assert (result.counts.created, result.counts.updated) == (1, 1)
     assert ask("SELECT text FROM app.documents WHERE deleted_at IS NULL") == [("second",)]
