@@ -59,7 +59,9 @@ def test_few_passages_need_no_approximate_index(synced: Program) -> None:
     assert "nothing to promote" in synced("optimise").out
 
 
-def test_altered_text_is_named_and_fetched_again_by_a_full_sync_after_a_repair(synced: Program, database_urls: DatabaseUrls) -> None:
+def test_altered_text_is_named_and_fetched_again_by_a_full_sync_after_a_repair(
+    synced: Program, database_urls: DatabaseUrls
+) -> None:
     _damage(database_urls, "UPDATE app.documents SET text = text || '!' WHERE title = 'Forest'")
     ran = synced("check", "--repair", "--json")
     assert (ran.code, ran.value["is_clean"]) == (1, False)
