@@ -259,9 +259,7 @@ class Life:
             assert outcome.is_complete
             self._ended(outcome)
         assert not checker.check(self.urls.admin_url, self.user, self._truth())
-        poisoned = sum(
-            text.startswith("POISON") for name, text in self.place.texts.items() if name not in self.removed
-        )
+        poisoned = sum(text.startswith("POISON") for name, text in self.place.texts.items() if name not in self.removed)
         user_id = UserId(self.user)
         assert self.database.query_with_rls(
             user_id, "SELECT count(*) FROM app.sync_failures WHERE resolved_at IS NULL"
@@ -343,7 +341,9 @@ KILLED = deed("killed", st.sampled_from(POINTS), st.integers(1, 3), JOB_TYPES)
 def lives(*endings: st.SearchStrategy[tuple[Any, ...]]) -> st.SearchStrategy[list[list[tuple[Any, ...]]]]:
     """Days of a few changes, each ended by a sync of some kind."""
     day = st.builds(
-        lambda changes, ending: [*changes, ending], st.lists(st.one_of(CHANGES), min_size=1, max_size=6), st.one_of(endings)
+        lambda changes, ending: [*changes, ending],
+        st.lists(st.one_of(CHANGES), min_size=1, max_size=6),
+        st.one_of(endings),
     )
     return st.lists(day, min_size=5, max_size=8)
 

@@ -96,7 +96,9 @@ def _print_repair(strays: int, reworked: Reworked, after: Report) -> None:
     if not strays and not reworked.documents:
         print_line("repair: nothing to do" if after.is_clean else "repair: nothing of this can be mended from here")
         if after.wrong_hash:
-            print_line("  `workstation sync SOURCE --job-type full_sync` fetches the texts that do not fit their hash again")
+            print_line(
+                "  `workstation sync SOURCE --job-type full_sync` fetches the texts that do not fit their hash again"
+            )
         return
     print_line(
         f"repair: {strays:,} stray chunks removed, {reworked.documents:,} documents mended with {reworked.chunks:,} chunks"

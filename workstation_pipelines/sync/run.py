@@ -46,10 +46,11 @@ from workstation_pipelines.model import (
     SyncJobId,
 )
 from workstation_pipelines.sources.contract import Source
-from workstation_pipelines.sync.batch import MOST_UNAVAILABLE, PATIENCE_S, Batch, BatchBuilder, BatchWriter
+from workstation_pipelines.sync.batch import Batch, BatchWriter
 from workstation_pipelines.sync.delta import collapse, decide, is_mass_delete, windows
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.intake import accepted, storable
+from workstation_pipelines.sync.prepare import MOST_UNAVAILABLE, PATIENCE_S, BatchBuilder
 from workstation_pipelines.sync.vectorize import Vectorizer
 
 BATCH_ITEMS = 250

@@ -1,0 +1,426 @@
+"""One batch of a page: fetch, extract, cut and embed what changed. Nothing is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, replace
+from uuid import UUID
+
+from workstation_pipelines.db import vectors
+from workstation_pipelines.db.data_sources import Lease
+from workstation_pipelines.db.documents import DocumentWrite
+from workstation_pipelines.db.engine import Database
+from workstation_pipelines.db.sync_items import ItemMove, ItemWrite
+from workstation_pipelines.errors import (
+    ItemGoneError,
+    RateLimitedError,
+    ReauthorizeError,
+    RetryableError,
+    SkipItemError,
+    UnreadableContentError,
+)
+from workstation_pipelines.index.contract import Extractor
+from workstation_pipelines.model import (
+    Attachment,
+    Content,
+    Counts,
+    DocumentId,
+    Extracted,
+    Item,
+    ItemFailure,
+    NewId,
+    StoredItem,
+    SyncStatus,
+)
+from workstation_pipelines.sources.contract import Source
+from workstation_pipelines.sync import inside
+from workstation_pipelines.sync.batch import Batch
+from workstation_pipelines.sync.delta import REMOVED_BY_USER, Action, Step, document_title
+from workstation_pipelines.sync.faults import Faults
+from workstation_pipelines.sync.intake import storable
+from workstation_pipelines.sync.vectorize import Cut, Vectorizer, content_hash
+from workstation_pipelines.text.lexemes import lexer_for
+
+PATIENCE_S = 30.0
+"""A vendor that asks for a longer wait pauses the whole job; a shorter one is left to the item's next try."""
+
+MOST_UNAVAILABLE = 20
+"""After so many items in a row that could not be had, the source itself is away, and the job ends."""
+
+MOST_NESTING = 3
+"""Attachments of attachments are followed so deep."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What came of reading one item: its text, or why there is none."""
+
+    item: Item
+    stored: StoredItem | None
+    content: Content | None
+    extracted: Extracted | None
+    problem: SkipItemError | RetryableError | None
+    stage: str
+
+
+class BatchBuilder:
+    """Turns steps into batches for one run. Not thread-safe; uses `executor` for fetches and extractions that may wait."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        lease: Lease,
+        source: Source,
+        extractor: Extractor,
+        vectorizer: Vectorizer,
+        executor: Executor,
+        new_id: NewId,
+        faults: Faults,
+    ) -> None:
+        self._database = database
+        self._lease = lease
+        self._source = source
+        self._extractor = extractor
+        self._vectorizer = vectorizer
+        self._executor = executor
+        self._new_id = new_id
+        self._faults = faults
+        self._unavailable = 0
+        self._gave_out: RetryableError | ReauthorizeError | None = None
+
+    def build(
+        self,
+        steps: Sequence[Step],
+        children: Mapping[str, Sequence[StoredItem]],
+        in_flight: Mapping[bytes, bytes],
+    ) -> Batch:
+        """Work `steps`, of which each external id occurs once.
+
+        `children` are the stored items found inside earlier versions of these items, however deep; `in_flight` are
+        vectors that a batch not yet committed is about to store. Raises RetryableError and ReauthorizeError when the
+        source gave nothing before it gave out, and whatever is a bug.
+        """
+        drafts = _Drafts()
+        ended_by: RetryableError | ReauthorizeError | None = None
+        for step in steps:
+            stored_inside = children.get(step.external_id, ())
+            if step.action is Action.DELETE:
+                drafts.delete([step.external_id, *inside.live(stored_inside)])
+            elif step.action is not Action.FETCH:
+                self._keep(step, stored_inside, drafts)
+        try:
+            for read in self._read([step for step in steps if step.action is Action.FETCH]):
+                self._take(read, children.get(read.item.external_id, ()), drafts, depth=0)
+        except (RetryableError, ReauthorizeError) as error:
+            if not drafts.counts:
+                raise
+            # Else a vendor that serves less than a page between two pauses would never let a page end.
+            ended_by = error
+        batch = self._with_vectors(drafts, in_flight, frozenset(step.external_id for step in steps))
+        return replace(batch, ended_by=ended_by)
+
+    def forget_unavailable(self) -> int:
+        """Return how many items in a row could not be had until now, and count anew."""
+        count, self._unavailable = self._unavailable, 0
+        return count
+
+    def _keep(self, step: Step, stored_inside: Sequence[StoredItem], drafts: _Drafts) -> None:
+        item, stored = step.item, step.stored
+        if item is None or stored is None:
+            raise AssertionError(f"{step.action} needs the item and what is stored of it")
+        drafts.seen.append(step.external_id)
+        if step.action is Action.KEEP:
+            drafts.count("unchanged")
+            return
+        drafts.count("updated" if step.action is Action.DESCRIBE else "unchanged")
+        drafts.items.append(
+            ItemWrite(item, item.external_hash, stored.mime_type, stored.sync_status, stored.reason, stored.document_id)
+        )
+        if step.action is not Action.DESCRIBE:
+            return
+        drafts.moved += inside.moved(item, stored, stored_inside)
+        if stored.document_id is not None:
+            title = document_title(item, stored, None)
+            drafts.documents.append((self._described(stored.document_id, item, stored.mime_type, title), None))
+
+    def _read(self, steps: Sequence[Step]) -> Iterator[_Read]:
+        """Fetch and extract, in the order of `steps`. What is quick happens here, what may wait happens in the executor."""
+        waiting: list[_Read | Future[_Read]] = []
+        for step in steps:
+            if step.item is None:
+                raise AssertionError("a fetch needs its item")
+            if self._source.fetch_threads > 1:
+                waiting.append(self._executor.submit(self._fetch_and_extract, step.item, step.stored))
+                continue
+            try:
+                read = self._fetch(step.item, step.stored)
+            except (RetryableError, ReauthorizeError) as error:
+                waiting.append(_failed(error))  # raised below, in its turn
+                break
+            if read.content is None:
+                waiting.append(read)
+            elif self._extractor.is_inline(read.content):
+                waiting.append(self._extract(read))
+            else:
+                waiting.append(self._executor.submit(self._extract, read))
+        try:
+            for read_or_future in waiting:
+                yield read_or_future if isinstance(read_or_future, _Read) else read_or_future.result()
+        finally:
+            for read_or_future in waiting:
+                if isinstance(read_or_future, Future):
+                    read_or_future.cancel()
+
+    def _fetch_and_extract(self, item: Item, stored: StoredItem | None) -> _Read:
+        read = self._fetch(item, stored)
+        return read if read.content is None else self._extract(read)
+
+    def _fetch(self, item: Item, stored: StoredItem | None) -> _Read:
+        if self._gave_out is not None:  # another thread was told so: the vendor is not asked again
+            raise self._gave_out
+        try:
+            content = self._source.fetch(item)
+        except ReauthorizeError as error:
+            self._gave_out = error
+            raise
+        except (SkipItemError, RetryableError) as error:
+            if isinstance(error, RetryableError):
+                self._unavailable += 1
+                is_long = isinstance(error, RateLimitedError) and error.wait_s > PATIENCE_S
+                if is_long or self._unavailable > MOST_UNAVAILABLE:
+                    self._gave_out = error
+                    raise
+            return _Read(item, stored, None, None, error, "fetch")
+        self._unavailable = 0
+        self._faults.reach("item_fetched")
+        return _Read(item, stored, content, None, None, "fetch")
+
+    def _extract(self, read: _Read) -> _Read:
+        if read.content is None:
+            raise AssertionError("nothing was fetched")
+        try:
+            extracted = self._extractor.extract(read.content)
+        except (SkipItemError, RetryableError) as error:
+            # The bytes are not needed any more, and a batch may hold many of them.
+            return replace(read, content=replace(read.content, body=b""), problem=error, stage="extract")
+        return replace(read, extracted=extracted)
+
+    def _take(self, read: _Read, stored_inside: Sequence[StoredItem], drafts: _Drafts, *, depth: int) -> None:
+        drafts.external_ids.add(read.item.external_id)
+        if read.content is not None and depth == 0:
+            drafts.add(fetched=1, bytes_fetched=len(read.content.body))
+        if read.problem is not None:
+            self._take_problem(read, read.problem, stored_inside, drafts)
+            return
+        content, extracted, item, stored = read.content, read.extracted, read.item, read.stored
+        if content is None or extracted is None:
+            raise AssertionError("neither text nor a problem")
+        is_live = stored is not None and stored.document_id is not None and not stored.is_document_deleted
+        known = (stored.content_hash, stored.index_config_id) if stored is not None and is_live else None
+        digest = content_hash(extracted.text)
+        cuts: list[Cut] | None = None
+        if known != (digest, self._vectorizer.config.id):
+            cuts = self._vectorizer.cut(extracted.text, extracted.headings, extracted.language)
+            if not cuts:
+                problem = _nothing_to_find(item)
+                self._take_problem(replace(read, stage="chunk"), problem, stored_inside, drafts)
+                return
+        mime_type = storable(extracted.mime_type or content.mime_type)
+        document_id = stored.document_id if stored is not None and stored.document_id else DocumentId(self._new_id())
+        drafts.count("updated" if is_live else "created")
+        if stored is not None and stored.sync_status is SyncStatus.FAILED:
+            drafts.resolved.append(item.external_id)
+        external_hash = storable(content.external_hash)
+        drafts.items.append(ItemWrite(item, external_hash, mime_type, SyncStatus.SYNCED, "", document_id))
+        title = document_title(item, None, extracted.title)
+        write = self._described(document_id, item, mime_type, title, size_bytes=len(content.body))
+        if cuts is not None:
+            write = self._with_text(write, stored, extracted, digest)
+        drafts.documents.append((write, cuts))
+        self._take_children(item, extracted.children, stored_inside, drafts, depth=depth)
+
+    def _with_text(
+        self, write: DocumentWrite, stored: StoredItem | None, extracted: Extracted, digest: str
+    ) -> DocumentWrite:
+        return replace(
+            write,
+            is_new=stored is None or stored.document_id is None,
+            content_hash=digest,
+            language=extracted.language,
+            text=extracted.text,
+            headings=extracted.headings,
+            generation=(stored.live_generation if stored is not None else 0) + 1,
+            index_config_id=self._vectorizer.config.id,
+        )
+
+    def _take_problem(
+        self,
+        read: _Read,
+        problem: SkipItemError | RetryableError,
+        stored_inside: Sequence[StoredItem],
+        drafts: _Drafts,
+    ) -> None:
+        item, stored = read.item, read.stored
+        external_hash = storable(read.content.external_hash) if read.content is not None else item.external_hash
+        document_id = stored.document_id if stored is not None else None
+        if isinstance(problem, ItemGoneError):
+            drafts.count("skipped")  # the next listing tells; what is stored stays until then
+            drafts.seen.append(item.external_id)
+            return
+        reason = problem.reason if isinstance(problem, SkipItemError) else "unavailable"
+        if isinstance(problem, SkipItemError) and problem.stored_as == "skipped":
+            mime_type = storable(read.content.mime_type) if read.content is not None else item.mime_type
+            drafts.count("skipped")
+            drafts.items.append(ItemWrite(item, external_hash, mime_type, SyncStatus.SKIPPED, reason, document_id))
+            drafts.resolved.append(item.external_id)
+            if document_id is not None:
+                drafts.dropped.append(document_id)  # it has no text any more, so it must not be found by its old one
+            drafts.delete(inside.live(stored_inside))
+            return
+        drafts.count("failed")
+        # With the vendor's MIME type, which may decide how to fetch it: the next try begins from this row.
+        drafts.items.append(ItemWrite(item, external_hash, item.mime_type, SyncStatus.FAILED, reason, document_id))
+        drafts.moved += inside.moved(item, stored, stored_inside)
+        drafts.failures.append(
+            ItemFailure(
+                external_id=item.external_id,
+                external_path=item.external_path,
+                stage=read.stage,
+                error_class=type(problem).__name__,
+                reason=reason,
+                message=storable(problem.message),
+                permanent=isinstance(problem, SkipItemError) and not problem.transient,
+            )
+        )
+
+    def _take_children(
+        self,
+        parent: Item,
+        attachments: Sequence[Attachment],
+        stored_inside: Sequence[StoredItem],
+        drafts: _Drafts,
+        *,
+        depth: int,
+    ) -> None:
+        stored_by_id = {child.external_id: child for child in stored_inside}
+        kept = set()
+        for attachment in attachments if depth < MOST_NESTING else ():
+            item = inside.attached_item(parent, attachment)
+            if item.external_id in kept:
+                continue
+            kept.add(item.external_id)
+            stored = stored_by_id.get(item.external_id)
+            deeper = inside.below(item.external_id, stored_inside)
+            kept.update(child.external_id for child in deeper)  # each level decides on what is directly inside it
+            if stored is not None and _is_as_stored(item, stored):
+                drafts.external_ids.add(item.external_id)
+                drafts.count("unchanged")
+                drafts.moved += inside.moved(item, stored, [stored, *deeper])
+                continue
+            content = Content(attachment.body, attachment.name, attachment.mime_type, item.external_hash)
+            read = self._extract(_Read(item, stored, content, None, None, "extract"))
+            self._take(read, deeper, drafts, depth=depth + 1)
+        drafts.delete(inside.live(child for child in stored_inside if child.external_id not in kept))
+
+    def _described(
+        self, document_id: DocumentId, item: Item, mime_type: str, title: str, *, size_bytes: int | None = None
+    ) -> DocumentWrite:
+        return DocumentWrite(
+            id=document_id,
+            is_new=False,
+            title=title,
+            title_lexemes=lexer_for(None).counted(title),
+            mime_type=mime_type,
+            external_url=item.external_url,
+            size_bytes=size_bytes,
+            source_created_at=item.external_created_at,
+            source_modified_at=item.external_modified_at,
+        )
+
+    def _with_vectors(self, drafts: _Drafts, in_flight: Mapping[bytes, bytes], external_ids: frozenset[str]) -> Batch:
+        def embedded_before(hashes: Iterable[bytes]) -> Mapping[bytes, bytes]:
+            found = {key: in_flight[key] for key in hashes if key in in_flight}
+            rest = [key for key in hashes if key not in found]
+            if rest:
+                with self._database.transaction_with_rls(self._lease.user_id) as connection:
+                    found |= vectors.embedded_before(
+                        connection,
+                        user_id=self._lease.user_id,
+                        index_config_id=self._vectorizer.config.id,
+                        text_hashes=rest,
+                    )
+            return found
+
+        every_cut = [cut for _, cuts in drafts.documents for cut in cuts or ()]
+        done = self._vectorizer.vectorize(every_cut, embedded_before)
+        writes = [
+            write if cuts is None else replace(write, chunks=done.chunks(cuts)) for write, cuts in drafts.documents
+        ]
+        drafts.add(chunks_embedded=done.embedded, chunks_reused=done.reused, embedding_tokens=done.tokens)
+        return Batch(
+            item_writes=drafts.items,
+            document_writes=writes,
+            failures=drafts.failures,
+            resolved=drafts.resolved,
+            deleted=drafts.deleted,
+            dropped_documents=drafts.dropped,
+            seen=drafts.seen,
+            moved=drafts.moved,
+            counts=Counts(**drafts.counts),
+            external_ids=external_ids | drafts.external_ids,
+            fresh_vectors=done.fresh,
+        )
+
+
+class _Drafts:
+    """A batch while it is being put together."""
+
+    def __init__(self) -> None:
+        self.items: list[ItemWrite] = []
+        self.documents: list[tuple[DocumentWrite, list[Cut] | None]] = []
+        self.failures: list[ItemFailure] = []
+        self.resolved: list[str] = []
+        self.deleted: list[str] = []
+        self.dropped: list[UUID] = []
+        self.seen: list[str] = []
+        self.moved: list[ItemMove] = []
+        self.external_ids: set[str] = set()
+        self.counts: dict[str, int] = {}
+
+    def add(self, **amounts: int) -> None:
+        for name, amount in amounts.items():
+            self.counts[name] = self.counts.get(name, 0) + amount
+
+    def count(self, outcome: str) -> None:
+        self.add(found=1)
+        self.add(**{outcome: 1})
+
+    def delete(self, external_ids: Sequence[str]) -> None:
+        self.deleted += external_ids
+        self.resolved += external_ids
+        self.add(found=len(external_ids), deleted=len(external_ids))
+
+
+def _is_as_stored(item: Item, stored: StoredItem) -> bool:
+    """Return whether an attachment can stay as it is, with all that is inside it."""
+    if stored.reason == REMOVED_BY_USER:
+        return True
+    if stored.sync_status is not SyncStatus.SYNCED or stored.external_hash != item.external_hash:
+        return False
+    has_document = stored.document_id is not None and not stored.is_document_deleted
+    return has_document and not stored.retry_due
+
+
+def _failed(error: RetryableError | ReauthorizeError) -> Future[_Read]:
+    failed: Future[_Read] = Future()
+    failed.set_exception(error)
+    return failed
+
+
+def _nothing_to_find(item: Item) -> UnreadableContentError:
+    return UnreadableContentError(
+        f"{item.external_path}: its text has no word or other visible character: open it and look whether it shows any",
+        reason="no_text",
+    )
