@@ -17,9 +17,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from uuid import uuid4
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 if TYPE_CHECKING:
     import psycopg
+
+# How long an example takes says more of the machine than of the code.
+hypothesis_settings.register_profile("machine", deadline=None)
+hypothesis_settings.load_profile("machine")
 
 _HOME = pytest.StashKey[Path]()
 _SETTINGS_PREFIXES = ("WORKSTATION_", "DATABASE_", "DAGSTER_", "PINECONE_")

@@ -35,6 +35,7 @@ class Database:
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_pre_ping=True,
+            hide_parameters=True,  # they hold people's texts, and errors end up in logs
             connect_args={"application_name": "workstation", "connect_timeout": 10},
         )
         event.listen(self._engine, "connect", _become_app_role)
