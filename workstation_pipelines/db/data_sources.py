@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -51,6 +51,9 @@ class DataSource:
     last_sync_status: str | None
     created_at: datetime
 
+
+HANDOVER_WAIT_MS = 500
+"""How long a run waits for the lock of one that is just ending."""
 
 TAKEOVER_WAIT_S = 5
 """How long a new holder waits for the transaction of one that lost its lock."""
@@ -157,23 +160,30 @@ def set_status(
 
 @contextmanager
 def leased(database: Database, source: DataSource) -> Iterator[Lease]:
-    """Hold the data source for one run, or raise BusyError at once.
+    """Hold the data source for one run, or raise BusyError within half a second.
 
     The lock belongs to a connection of its own: when the holder dies, however it dies, the server frees it with the
     connection. A holder that was only asleep finds that the fence has moved on, and may not write any more.
     """
+    key = f"sync of data source {source.id}"
     with database.direct_connection() as connection:
-        got = connection.execute(
-            "SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [f"sync of data source {source.id}"]
-        ).fetchone()
-        if got is None or not got[0]:
+        try:
+            # A server notices the end of a killed holder a moment after it.
+            connection.execute(f"SET lock_timeout = '{HANDOVER_WAIT_MS}ms'".encode())
+            connection.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", [key])
+        except psycopg.errors.LockNotAvailable:
             raise BusyError(
                 f"source {source.name!r} is being synced by another run: wait for it or look at `jobs list`"
-            )
-        fence = _next_fence(database, source)
-        if fence is None:
-            raise NotFoundError(f"no data source {source.id}: it was removed a moment ago")
-        yield Lease(source.id, source.user_id, fence)
+            ) from None
+        try:
+            fence = _next_fence(database, source)
+            if fence is None:
+                raise NotFoundError(f"no data source {source.id}: it was removed a moment ago")
+            yield Lease(source.id, source.user_id, fence)
+        finally:
+            # Closing frees it too, but only when the server gets to it, and the next run may come sooner.
+            with suppress(psycopg.OperationalError):
+                connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [key])
 
 
 def _next_fence(database: Database, source: DataSource) -> int | None:
