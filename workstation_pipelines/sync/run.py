@@ -108,7 +108,7 @@ def run_sync(parts: SyncParts, data_source: DataSource, request: SyncRequest) ->
         except WorkstationError as error:
             run.fail(error)
             raise
-        except Exception as bug:
+        except Exception as bug:  # recorded, so that no job stays `running`, and raised again
             run.fail(WorkstationError(f"{type(bug).__name__}: this is a bug, the log has the details"))
             raise
         except BaseException:  # Ctrl-C, a closed generator, a scheduler's interrupt

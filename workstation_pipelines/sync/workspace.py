@@ -53,7 +53,7 @@ class Workspace:
 
                 migrate.upgrade(urls.admin_url)
             _refuse_unless_ready(database)
-        except BaseException:
+        except BaseException:  # nobody else holds the pool yet
             database.close()
             raise
         return cls(settings, database)

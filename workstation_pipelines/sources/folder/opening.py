@@ -65,7 +65,7 @@ class Folder:
                 raise InvalidRequestError(
                     f"Folder {self.real_path} now leads outside the folders this server may read: choose another one."
                 )
-        except BaseException:
+        except BaseException:  # nobody else knows of the descriptor yet
             os.close(descriptor)
             raise
         return descriptor
@@ -90,7 +90,7 @@ class Folder:
             stat = os.fstat(descriptor)
             if not stat_bits.S_ISREG(stat.st_mode):
                 raise _gone(relative)
-        except BaseException:
+        except BaseException:  # nobody else knows of the descriptor yet
             os.close(descriptor)
             raise
         return descriptor, stat
