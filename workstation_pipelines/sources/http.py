@@ -3,96 +3,85 @@
 A connector names each kind of request it makes as a Call; nothing else leaves this process. Short waits are waited for
 here, long ones are raised. Nothing is concluded from an answer that is not what a Call promises: a login page with
 status 200 is SourceUnavailableError, never an empty listing. Messages name the provider, the call and the status, never
-a URL's query, a header or a body.
+a URL's query, a header or a body; nor does anything that an error was raised from.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import random
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
-from hashlib import blake2b
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from threading import Lock
-from typing import Any, Literal, TypeVar
-from urllib.parse import quote, urljoin, urlsplit
+from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 
 from workstation_pipelines.errors import (
     InvalidRequestError,
-    ItemGoneError,
-    ItemTooLargeError,
     RateLimitedError,
     ReauthorizeError,
     RetryableError,
-    SkipItemError,
     SourceUnavailableError,
     UnexpectedReplyError,
     WorkstationError,
 )
 from workstation_pipelines.model import Clock
 from workstation_pipelines.sources.credentials import CredentialProvider
+from workstation_pipelines.sources.http_body import (
+    MOST_ERROR_BYTES,
+    MOST_JSON_BYTES,
+    BrokenBodyError,
+    TooLongError,
+    json_object,
+    read_body,
+)
+from workstation_pipelines.sources.http_call import Call, Classify, Download, Params, Reply
+from workstation_pipelines.sources.http_errors import (
+    bounded_wait_s,
+    error_of_status,
+    not_from_the_vendor,
+    retry_after_s,
+    too_large,
+)
+from workstation_pipelines.sources.http_guard import Bases, ReadOnly, UnsafeLinkError
+from workstation_pipelines.sources.http_network import Network, NetworkTransport
+from workstation_pipelines.sources.http_paging import PageTokens
+from workstation_pipelines.sources.http_request import Ask, build_request, is_token
 from workstation_pipelines.sources.pacing import Pacer
+
+__all__ = [
+    "Call",
+    "Classify",
+    "Download",
+    "PageTokens",
+    "Params",
+    "ReadOnly",
+    "Reply",
+    "VendorApi",
+    "bounded_wait_s",
+    "error_of_status",
+    "retry_after_s",
+]
 
 MOST_ATTEMPTS = 3
 MOST_WAIT_S = 5.0
 """A longer wait is raised, so that the job can pause instead of holding a worker."""
 
-MOST_JSON_BYTES = 64 * 1024 * 1024
+MOST_REQUEST_S = 120.0
+"""From the first byte sent to the last one read, redirects included; a download has its size's time besides."""
+
+LEAST_BYTES_PER_S = 128 * 1024
+MOST_REDIRECTS = 4
+
 _ATTEMPT_WAITS_S = (0.3, 1.0)
-_T = TypeVar("_T")
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=60.0)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One kind of request. `path` is a template such as `/drive/v3/files/{file_id}`, below the base URL named `base`.
-
-    `per_s` and `burst` pace all processes together, by provider, account and `pace` (the call's name when None); `cost`
-    is what one request takes out of that bucket.
-    """
-
-    name: str
-    method: Literal["GET", "POST"]
-    path: str
-    per_s: float
-    burst: float = 10
-    cost: float = 1
-    base: str = "api"
-    pace: str | None = None
-    is_authorized: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What came back, as far as it tells of success or failure. `fields` is the JSON object, empty when there is none."""
-
-    call: Call
-    status: int
-    headers: httpx.Headers
-    fields: Mapping[str, Any]
-    is_json: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Download:
-    """A whole body, with its headers."""
-
-    body: bytes
-    headers: httpx.Headers = field(repr=False)
-
-
-Params = Mapping[str, str | int | bool | None] | list[tuple[str, str | int | bool | None]] | None
-"""Query parameters; those of None are left out, a list repeats a name."""
-
-Classify = Callable[[Reply], WorkstationError | None]
-"""A vendor's reading of an answer: the error that it stands for, or None to go by the status alone."""
+_CONTENT_TYPE = re.compile(r"[\w.+-]{1,40}/[\w.+-]{1,80}", re.ASCII)
+_T = TypeVar("_T")
 
 
 class VendorApi:
@@ -111,24 +100,34 @@ class VendorApi:
         classify: Classify,
         headers: Mapping[str, str] | None = None,
         rates: Mapping[str, float] | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], None] | None = None,
         transport: httpx.BaseTransport | None = None,
+        request_s: float = MOST_REQUEST_S,
     ) -> None:
+        """Contacts nobody. Raises InvalidRequestError for base URLs that are neither https nor on this machine."""
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log URLs with their queries
         self._provider = provider
         self._account = account
-        self._urls = {name: url.rstrip("/") for name, url in urls.items()}
+        self._bases = Bases(provider, urls)
         self._credentials = credentials
         self._pacer = pacer
         self._clock = clock
         self._classify = classify
         self._rates = rates or {}
-        self._sleep = sleep
+        self._sleep = sleep or time.sleep
+        self._request_s = request_s
         self._lock = Lock()
         self.provider_calls = 0
-        guarded = ReadOnly(credentials.transport(transport or httpx.HTTPTransport(retries=0)), calls)
+        network = Network(self._bases.hosts, is_local=self._bases.are_local)
+        self._network = None if transport else network
+        way_out = transport or NetworkTransport(network)
         self._client = httpx.Client(
-            transport=guarded, headers=headers, timeout=_TIMEOUT, follow_redirects=False, trust_env=False
+            transport=ReadOnly(credentials.transport(way_out), calls, bases=urls),
+            headers={"Accept-Encoding": "gzip", **(headers or {})},
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+            timeout=_TIMEOUT,
+            follow_redirects=False,
+            trust_env=False,
         )
 
     def json(
@@ -141,15 +140,14 @@ class VendorApi:
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Return the JSON object of a reply. Parameters of None are left out."""
-        return self._json(call, self._url(call, path), params=params, body=body, headers=headers)
+        return self._json(Ask(call, self._url(call, path), params, body, headers))
 
     def json_at(self, call: Call, url: str, *, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Follow a link that the vendor gave, verbatim. It must lie below the call's base URL, for it gets our token."""
-        if not url.startswith(self._urls[call.base] + "/"):
-            raise UnexpectedReplyError(
-                f"{self._provider} {call.name}: it names a link to another host, which is not followed", wait_s=60
-            )
-        return self._json(call, url, headers=headers, is_given=True)
+        ask = self._given(call, url, headers)
+        if not self._bases.is_below(ask.url, call.base):
+            raise self._unsafe(call, "a link to another host")
+        return self._json(ask)
 
     def download(
         self,
@@ -161,110 +159,126 @@ class VendorApi:
         headers: Mapping[str, str] | None = None,
     ) -> Download:
         """Return a body of at most `limit_bytes`. Redirects are followed without our token. Raises ItemTooLargeError."""
-        return self._retried(
-            call,
-            lambda: self._download(call, self._url(call, path), limit_bytes, params=params, headers=headers),
-        )
+        return self._download(Ask(call, self._url(call, path), params, None, headers), limit_bytes)
 
     def download_at(
         self, call: Call, url: str, *, limit_bytes: int, headers: Mapping[str, str] | None = None
     ) -> Download:
-        """Return the body at a link that the vendor gave; our token goes along only below the call's base URL."""
-        return self._retried(call, lambda: self._download(call, url, limit_bytes, headers=headers, is_given=True))
+        """Return the body at a link that the vendor gave; our token goes along only below the call's base URLs."""
+        return self._download(self._given(call, url, headers), limit_bytes)
 
     def close(self) -> None:
         self._client.close()
 
-    def _json(self, call: Call, url: str, **request: Any) -> dict[str, Any]:
-        def once() -> dict[str, Any]:
-            with self._sent(call, url, **request) as response:
-                body = self._body(call, response, MOST_JSON_BYTES, is_item=False)
-                reply = self._reply(call, response, body)
-                self._raise_for(reply)
-                if not reply.is_json:
-                    raise UnexpectedReplyError(
-                        f"{self._provider} {call.name}: the answer is not a JSON object but"
-                        f" {response.headers.get('content-type', 'of no type')!r}; is something between us and the vendor?",
-                        wait_s=60,
-                    )
-                return dict(reply.fields)
-
-        return self._retried(call, once)
-
-    def _download(self, call: Call, url: str, limit_bytes: int, **request: Any) -> Download:
-        for _ in range(5):
-            with self._sent(call, url, **request) as response:
-                if response.is_redirect:
-                    url = urljoin(str(response.request.url), response.headers.get("location", ""))
-                    request = {"is_given": True, "is_bare": True}
-                    continue
+    def _json(self, ask: Ask) -> dict[str, Any]:
+        def once(token: str | None) -> dict[str, Any]:
+            until = time.monotonic() + self._request_s
+            with self._until(until), self._sent(ask, token) as response:
                 if response.status_code >= 300:
-                    body = self._body(call, response, MOST_JSON_BYTES, is_item=False)
-                    self._raise_for(self._reply(call, response, body))
-                return Download(self._body(call, response, limit_bytes, is_item=True), response.headers)
-        raise UnexpectedReplyError(f"{self._provider} {call.name}: it redirects without end", wait_s=60)
+                    raise self._error(self._reply(ask.call, response, until), is_json_due=True)
+                body = self._read(ask.call, response, MOST_JSON_BYTES, until, is_item=False)
+            fields = json_object(body)
+            reply = Reply(ask.call, response.status_code, response.headers, fields or {}, is_json=fields is not None)
+            error = self._bounded(self._classify(reply), reply)
+            if error is not None:
+                raise error
+            if fields is None:
+                shape = _CONTENT_TYPE.match(response.headers.get("content-type", ""))
+                raise UnexpectedReplyError(
+                    f"{self._provider} {ask.call.name}: the answer is not a JSON object but"
+                    f" {shape[0] if shape else 'of no type'}; is something between us and the vendor?",
+                    wait_s=60,
+                )
+            return fields
+
+        return self._retried(ask, once)
+
+    def _download(self, ask: Ask, limit_bytes: int) -> Download:
+        def once(token: str | None) -> Download:
+            until = time.monotonic() + self._request_s + limit_bytes / LEAST_BYTES_PER_S
+            hop = ask
+            with self._until(until):
+                for _ in range(MOST_REDIRECTS + 1):
+                    with self._sent(hop, token, accept="identity") as response:
+                        if not response.has_redirect_location:
+                            return self._downloaded(hop.call, response, limit_bytes, until)
+                        location = response.headers["location"]
+                    # Without our token and headers, wherever it leads.
+                    hop, token = self._given(ask.call, _joined(hop.url, location)), None
+            raise UnexpectedReplyError(f"{self._provider} {ask.call.name}: it redirects without end", wait_s=60)
+
+        return self._retried(ask, once)
+
+    def _downloaded(self, call: Call, response: httpx.Response, limit_bytes: int, until: float) -> Download:
+        if response.status_code >= 300:
+            raise self._error(self._reply(call, response, until), is_json_due=False)
+        announced = response.headers.get("content-length", "")
+        if announced.isdecimal() and int(announced[:20]) > limit_bytes:
+            raise too_large(self._provider, call, limit_bytes, is_item=True)
+        return Download(self._read(call, response, limit_bytes, until, is_item=True), response.headers)
 
     @contextmanager
-    def _sent(
-        self,
-        call: Call,
-        url: str,
-        *,
-        params: Params = None,
-        body: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        is_given: bool = False,
-        is_bare: bool = False,
-    ) -> Iterator[httpx.Response]:
-        """Send once, with pacing and credentials; a refused token is replaced once.
+    def _sent(self, ask: Ask, token: str | None, *, accept: str | None = None) -> Iterator[httpx.Response]:
+        """Send once. What httpx raises holds the request, token and all, so nothing is raised from within `except`."""
+        request = build_request(self._client, ask, token, accept=accept)
+        if request is None:
+            raise InvalidRequestError(
+                f"{self._provider} {ask.call.name}: an id or a setting holds characters that no request can carry"
+            )
+        with self._lock:
+            self.provider_calls += 1
+        failure: WorkstationError | None = None
+        try:
+            response = self._client.send(request, stream=True)
+        except UnsafeLinkError as error:
+            failure = self._unsafe(ask.call, str(error))
+        except httpx.HTTPError as error:
+            failure = self._unavailable(ask.call, f"no answer ({type(error).__name__})")
+        if failure is not None:
+            raise failure
+        try:
+            yield response
+        finally:
+            response.close()
 
-        `is_given` marks a link that the vendor gave; a bare request goes without our token wherever it goes.
-        """
-        self._wait_for_turn(call)
-        is_ours = any(url.startswith(base + "/") for base in self._urls.values())
-        self._refuse_unsafe(call, url, is_ours=is_ours)
-        token = self._credentials.access_token() if call.is_authorized and is_ours and not is_bare else None
-        if isinstance(params, Mapping):
-            params = list(params.items())
-        query: list[tuple[str, str | int | float | bool | None]] | None = None
-        if params:
-            query = [(name, value) for name, value in params if value is not None]
-        for attempt in range(2):
-            own = dict(headers or {})
-            if token:
-                own["Authorization"] = f"Bearer {token}"
-            with self._lock:
-                self.provider_calls += 1
+    def _retried(self, ask: Ask, attempt: Callable[[str | None], _T]) -> _T:
+        """Try a few times while the wait is short; everyone else on this bucket waits as long as the vendor asked."""
+        for number in range(1, MOST_ATTEMPTS + 1):
+            self._wait_for_turn(ask.call)
             try:
-                request = self._client.build_request(
-                    "GET" if is_given else call.method,
-                    url,
-                    params=query,
-                    json=body,
-                    headers=own,
-                    extensions={"call": call, "is_given": is_given},
-                )
-                response = self._client.send(request, stream=True)
-            except httpx.HTTPError as error:
-                raise SourceUnavailableError(
-                    f"{self._provider} {call.name}: no answer ({type(error).__name__}): try again later", wait_s=1
-                ) from None
-            try:
-                if response.status_code == 401 and token and attempt == 0:
-                    token = self._credentials.access_token(rejected=token)
-                    continue
-                yield response
-                return
-            finally:
-                response.close()
+                return self._authorized(ask, attempt)
+            except RetryableError as error:
+                if isinstance(error, RateLimitedError):
+                    self._pacer.penalise(self._bucket(ask.call), wait_s=error.wait_s)
+                if number == MOST_ATTEMPTS or error.wait_s > MOST_WAIT_S or isinstance(error, UnexpectedReplyError):
+                    raise
+                wait_s = max(error.wait_s, _ATTEMPT_WAITS_S[number - 1])
+            self._sleep(wait_s * random.uniform(1, 1.25))  # noqa: S311 - it only spreads callers
+        raise AssertionError("the last attempt returns or raises")
 
-    def _refuse_unsafe(self, call: Call, url: str, *, is_ours: bool) -> None:
-        # A vendor's own links leave the base URL, but never for plain http or a port nobody expects.
-        if is_ours:
-            return
-        parts = urlsplit(url)
-        if parts.scheme != "https" or parts.port not in (None, 443) or not parts.hostname:
-            raise UnexpectedReplyError(f"{self._provider} {call.name}: it names a link that is not https", wait_s=60)
+    def _authorized(self, ask: Ask, attempt: Callable[[str | None], _T]) -> _T:
+        """Attempt with our token where it may go; a refused one is replaced once."""
+        if not (ask.call.is_authorized and ask.is_ours):
+            return attempt(None)
+        token = self._checked_token(self._credentials.access_token())
+        try:
+            return attempt(token)
+        except ReauthorizeError as error:
+            refused = error
+        fresh = None
+        try:
+            fresh = self._checked_token(self._credentials.access_token(rejected=token))
+        except ReauthorizeError:
+            if refused.details.get("status") == 401:  # says nothing more; who knows the grant may
+                raise
+        if fresh is None:
+            raise refused
+        return attempt(fresh)
+
+    def _checked_token(self, token: str) -> str:
+        if not is_token(token):
+            raise ReauthorizeError(f"{self._provider}: its token holds characters that no token has: connect it again")
+        return token
 
     def _wait_for_turn(self, call: Call) -> None:
         per_s = self._rates.get(f"{self._provider}.{call.pace or call.name}", call.per_s)
@@ -279,139 +293,74 @@ class VendorApi:
     def _bucket(self, call: Call) -> str:
         return f"{self._provider}:{self._account}:{call.pace or call.name}"
 
-    def _retried(self, call: Call, attempt: Callable[[], _T]) -> _T:
-        """Try a few times while the wait is short; everyone else on this bucket waits as long as the vendor asked."""
-        for number in range(1, MOST_ATTEMPTS + 1):
-            try:
-                return attempt()
-            except RetryableError as error:
-                if isinstance(error, RateLimitedError):
-                    self._pacer.penalise(self._bucket(call), wait_s=error.wait_s)
-                if number == MOST_ATTEMPTS or error.wait_s > MOST_WAIT_S or isinstance(error, UnexpectedReplyError):
-                    raise
-                self._sleep(max(error.wait_s, _ATTEMPT_WAITS_S[number - 1]) * random.uniform(1, 1.25))  # noqa: S311
-        raise AssertionError("the last attempt returns or raises")
-
-    def _reply(self, call: Call, response: httpx.Response, body: bytes) -> Reply:
+    def _reply(self, call: Call, response: httpx.Response, until: float) -> Reply:
+        """Read an answer that tells of failure."""
         try:
-            fields = json.loads(body) if body else None
-        except ValueError:
-            fields = None
-        if not isinstance(fields, dict):
-            return Reply(call, response.status_code, response.headers, {}, is_json=False)
-        return Reply(call, response.status_code, response.headers, fields, is_json=True)
+            body = self._read(call, response, MOST_ERROR_BYTES, until, is_item=False)
+        except UnexpectedReplyError:
+            if response.status_code < 500:
+                raise
+            body = b""  # an outage's page may be as long as it likes
+        fields = json_object(body)
+        return Reply(call, response.status_code, response.headers, fields or {}, is_json=fields is not None)
 
-    def _raise_for(self, reply: Reply) -> None:
+    def _error(self, reply: Reply, *, is_json_due: bool) -> WorkstationError:
         error = self._classify(reply)
-        if error is None and reply.status >= 300:
-            error = error_of_status(self._provider, reply, self._clock)
-        if error is not None:
-            raise error
+        if error is None and is_json_due:
+            error = not_from_the_vendor(self._provider, reply)
+        error = error or error_of_status(self._provider, reply, self._clock)
+        return self._bounded(error, reply) or error
 
-    def _body(self, call: Call, response: httpx.Response, limit_bytes: int, *, is_item: bool) -> bytes:
-        body = bytearray()
+    def _bounded(self, error: WorkstationError | None, reply: Reply) -> WorkstationError | None:
+        if isinstance(error, RetryableError):
+            error.wait_s = bounded_wait_s(error.wait_s, default_s=60.0)
+        if isinstance(error, ReauthorizeError):
+            error.details.setdefault("status", reply.status)
+        return error
+
+    def _read(self, call: Call, response: httpx.Response, limit_bytes: int, until: float, *, is_item: bool) -> bytes:
         try:
-            for block in response.iter_bytes():
-                body += block
-                if len(body) > limit_bytes:
-                    raise _too_large(self._provider, call, limit_bytes, is_item=is_item)
+            return read_body(response, limit_bytes, until=until)
+        except TooLongError:
+            failure = too_large(self._provider, call, limit_bytes, is_item=is_item)
+        except BrokenBodyError as error:
+            failure = self._unavailable(call, f"the answer broke off: {error}")
         except httpx.HTTPError as error:
-            raise SourceUnavailableError(
-                f"{self._provider} {call.name}: the answer broke off ({type(error).__name__}): try again later",
-                wait_s=1,
-            ) from None
-        return bytes(body)
+            failure = self._unavailable(call, f"the answer broke off ({type(error).__name__})")
+        raise failure
 
-    def _url(self, call: Call, path: Mapping[str, str] | None) -> str:
-        steps = {name: quote(value, safe="") for name, value in (path or {}).items()}
-        return self._urls[call.base] + call.path.format(**steps)
+    def _url(self, call: Call, path: Mapping[str, str] | None) -> httpx.URL:
+        steps = path or {}
+        try:
+            if not any(value in ("", ".", "..") for value in steps.values()):
+                quoted = {name: quote(value, safe="") for name, value in steps.items()}
+                return httpx.URL(self._bases.url(call.base) + call.path.format(**quoted))
+        except (httpx.InvalidURL, UnicodeError):
+            pass
+        raise InvalidRequestError(f"{self._provider} {call.name}: it is asked for something that cannot be an id")
 
+    def _given(self, call: Call, url: str, headers: Mapping[str, str] | None = None) -> Ask:
+        try:
+            link = self._bases.link(url)
+        except UnsafeLinkError as error:
+            failure = self._unsafe(call, str(error))
+        else:
+            is_ours = self._bases.is_below(link)
+            return Ask(call, link, headers=headers, is_given=True, is_ours=is_ours)
+        raise failure
 
-class PageTokens:
-    """Notices a listing that goes round in circles: one per listing, each token stepped once.
+    def _until(self, until: float) -> AbstractContextManager[None]:
+        return self._network.deadline(until) if self._network else nullcontext()
 
-    Only digests are kept, since a long listing has many long tokens.
-    """
+    def _unsafe(self, call: Call, what: str) -> WorkstationError:
+        return UnexpectedReplyError(f"{self._provider} {call.name}: it names {what}, which is not followed", wait_s=60)
 
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._seen: set[bytes] = set()
-
-    def step(self, token: str) -> str:
-        """Return `token`. Raises UnexpectedReplyError when it came before: following it would never end."""
-        digest = blake2b(token.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        if digest in self._seen:
-            raise UnexpectedReplyError(f"{self._what}: its pages repeat, so the listing is not followed", wait_s=60)
-        self._seen.add(digest)
-        return token
-
-
-class ReadOnly(httpx.BaseTransport):
-    """Lets through only requests that one of `calls` describes, and GETs of links that the vendor gave."""
-
-    def __init__(self, inner: httpx.BaseTransport, calls: tuple[Call, ...]) -> None:
-        self._inner = inner
-        self._patterns = {call: re.compile(_as_pattern(call.path)) for call in calls}
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        call = request.extensions.get("call")
-        if not isinstance(call, Call) or call not in self._patterns or not self._is_read(request, call):
-            raise InvalidRequestError("refused a request that no connector has declared as one that only reads")
-        return self._inner.handle_request(request)
-
-    def _is_read(self, request: httpx.Request, call: Call) -> bool:
-        if request.extensions.get("is_given"):
-            return request.method == "GET"
-        path = request.url.raw_path.partition(b"?")[0].decode("ascii")
-        return request.method == call.method and self._patterns[call].search(path) is not None
-
-    def close(self) -> None:
-        self._inner.close()
+    def _unavailable(self, call: Call, what: str) -> WorkstationError:
+        return SourceUnavailableError(f"{self._provider} {call.name}: {what}: try again later", wait_s=1)
 
 
-def retry_after_s(headers: Mapping[str, str], clock: Clock, *, default_s: float) -> float:
-    """Read a Retry-After header, in seconds or as a date (RFC 9110, 10.2.3); `default_s` when there is none."""
-    value = headers.get("retry-after", "").strip()
+def _joined(url: httpx.URL, location: str) -> str:
     try:
-        return max(float(value), 0.0)
-    except ValueError:
-        pass
-    try:
-        return max((parsedate_to_datetime(value) - clock()).total_seconds(), 0.0)
-    except (ValueError, TypeError):
-        return default_s
-
-
-def error_of_status(provider: str, reply: Reply, clock: Clock) -> WorkstationError:
-    """What a status means where the vendor's own words say nothing more."""
-    what = f"{provider} {reply.call.name}: status {reply.status}"
-    if reply.status == 401:
-        return ReauthorizeError(f"{what}: the account has to be connected again")
-    if reply.status == 403:
-        return SkipItemError(f"{what}: access to it is denied", reason="forbidden")
-    if reply.status in (404, 410):
-        return ItemGoneError(f"{what}: it is not there", reason="gone")
-    if reply.status == 429:
-        wait_s = retry_after_s(reply.headers, clock, default_s=10.0)
-        return RateLimitedError(f"{what}: it asks to wait {wait_s:.0f} s", wait_s=wait_s)
-    if reply.status in (408, 425) or reply.status >= 500:
-        wait_s = retry_after_s(reply.headers, clock, default_s=1.0)
-        return SourceUnavailableError(f"{what}: try again later", wait_s=wait_s)
-    return UnexpectedReplyError(f"{what}: this connector sent something that the vendor refuses", wait_s=60)
-
-
-def _as_pattern(template: str) -> str:
-    """Only what a template leaves open may differ, and never more than one step of the path."""
-    return (
-        "".join("[^/]+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{\w+\})", template))
-        + r"\Z"
-    )
-
-
-def _too_large(provider: str, call: Call, limit_bytes: int, *, is_item: bool) -> WorkstationError:
-    if is_item:
-        return ItemTooLargeError(
-            f"{provider}: it has more than `max_file_bytes` = {limit_bytes} bytes: raise that, or leave it out",
-            reason="too_large",
-        )
-    return UnexpectedReplyError(f"{provider} {call.name}: the answer has more than {limit_bytes} bytes", wait_s=60)
+        return str(url.join(location))
+    except (httpx.InvalidURL, ValueError):
+        return ""  # no link, which is refused as such
