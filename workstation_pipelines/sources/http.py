@@ -264,16 +264,9 @@ class VendorApi:
         try:
             return attempt(token)
         except ReauthorizeError as error:
-            refused = error
-        fresh = None
-        try:
-            fresh = self._checked_token(self._credentials.access_token(rejected=token))
-        except ReauthorizeError:
-            if refused.details.get("status") == 401:  # says nothing more; who knows the grant may
-                raise
-        if fresh is None:
-            raise refused
-        return attempt(fresh)
+            if error.details.get("status") != 401:
+                raise  # a newer token would be told the same
+        return attempt(self._checked_token(self._credentials.access_token(rejected=token)))
 
     def _checked_token(self, token: str) -> str:
         if not is_token(token):
