@@ -4,6 +4,7 @@ WorkstationError
 ├── RetryableError(wait_s)          try the same thing again, not before `wait_s` seconds
 │   ├── RateLimitedError            the vendor asked us to wait
 │   └── SourceUnavailableError      network, 5xx, database restarting
+│       └── UnexpectedReplyError    the vendor's answer is not what its documentation says: a login page, a missing field
 ├── ReauthorizeError                the user must connect the account again; retrying is useless
 ├── CursorExpiredError              list everything once; the feed cannot be resumed
 ├── SkipItemError(reason)           leave out this one item and record why
@@ -52,6 +53,10 @@ class RateLimitedError(RetryableError):
 
 class SourceUnavailableError(RetryableError):
     """Raised when a vendor, a folder or the database cannot be reached just now."""
+
+
+class UnexpectedReplyError(SourceUnavailableError):
+    """Raised when an answer cannot be understood: nothing is concluded from it, and the cursor stays where it is."""
 
 
 class ReauthorizeError(WorkstationError):

@@ -56,6 +56,18 @@ class SyncStatus(StrEnum):
     DELETED = "deleted"
 
 
+class Delta(StrEnum):
+    """How a source tells what changed since a cursor.
+
+    `feed`: the vendor keeps a change feed, deletions included. `window`: it keeps none, and what lies in a rolling window is
+    listed again. `none`: everything is listed each time.
+    """
+
+    FEED = "feed"
+    WINDOW = "window"
+    NONE = "none"
+
+
 class JobType(StrEnum):
     FULL_SYNC = "full_sync"
     INCREMENTAL = "incremental"
@@ -95,7 +107,9 @@ class Item:
 
     `external_id` is the vendor's stable id: it survives renames and moves, which change `external_path` only.
     `external_hash` is namespaced (`md5:`, `st:`, `mt:` ...) and decides whether the content is fetched again.
-    `size_bytes` is -1 when the vendor does not say.
+    `size_bytes` is -1 when the vendor does not say. `place` is where it lies in the source's own terms, by which the source
+    finds it again (a folder's id, a lower-case path, a channel and a time); it is compared byte by byte and never shown.
+    A sketch is an item of which the listing shows no more than identity and hash: the rest comes with its content.
     """
 
     external_id: str
@@ -109,15 +123,35 @@ class Item:
     external_created_at: datetime | None = None
     external_url: str | None = None
     parent_external_id: str | None = None
+    place: str | None = None
+    is_sketch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One entry of a page. `item` is present for an upsert and absent for `deleted` and `absent`."""
+    """One entry of a page. `item` is present for an upsert and absent for `deleted` and `absent`.
+
+    `content` is there when the listing brought it along, so that nothing need be fetched.
+    """
 
     kind: ChangeKind
     external_id: str
     item: Item | None = None
+    content: Content | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """What holds items and is none itself: a folder, a drive, a channel, a database. Remembered between syncs.
+
+    `details` is what the source needs to remember of it: small, JSON, without secrets or content.
+    """
+
+    external_id: str
+    name: str
+    parent_external_id: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    is_deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +160,9 @@ class Page:
 
     The changes are in the source's order; when an item occurs twice the last one wins. `unchanged` counts the items
     that the source itself proved equal to what is known and therefore left out of `changes`. `failures` are items it saw
-    but could not describe (an unreadable directory, say). `cursor_after` resumes behind this page; None means that only
-    the start of the listing is a safe point to resume from. `complete` is true on the last page of a listing that showed
-    everything there is.
+    but could not describe (an unreadable directory, say). `containers` are to be remembered, or forgotten, with this page.
+    `cursor_after` resumes behind this page; None means that only the start of the listing is a safe point to resume from.
+    `complete` is true on the last page of a listing that showed everything there is.
     """
 
     changes: Sequence[Change]
@@ -136,6 +170,7 @@ class Page:
     unchanged: int = 0
     failures: Sequence[ItemFailure] = ()
     complete: bool = False
+    containers: Sequence[Container] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,16 +224,26 @@ class StoredItem:
     index_config_id: UUID | None
     is_document_deleted: bool
     retry_due: bool
+    size_bytes: int = -1
+    external_modified_at: datetime | None = None
+    external_created_at: datetime | None = None
+    place: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """An item's bytes as fetched. `external_hash` describes exactly these bytes, which may be newer than the listing's."""
+    """An item's bytes as fetched. `external_hash` describes exactly these bytes, which may be newer than the listing's.
+
+    `item` describes the item better than the listing could, for a sketch; its id is the same. `attachments` came along
+    and become documents of their own.
+    """
 
     body: bytes
     name: str
     mime_type: str
     external_hash: str
+    item: Item | None = None
+    attachments: Sequence[Attachment] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +332,7 @@ class Counts:
     failed: int = 0
     fetched: int = 0
     bytes_fetched: int = 0
+    provider_calls: int = 0
     chunks_embedded: int = 0
     chunks_reused: int = 0
     embedding_tokens: int = 0

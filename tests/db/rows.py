@@ -15,6 +15,7 @@ from workstation_pipelines.db import (
     data_sources,
     documents,
     library,
+    sync_containers,
     sync_failures,
     sync_items,
     sync_jobs,
@@ -27,6 +28,7 @@ from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.sync_items import ItemWrite
 from workstation_pipelines.model import (
     Chunk,
+    Container,
     DataSourceId,
     DocumentId,
     IndexConfig,
@@ -204,6 +206,7 @@ def populate(database: Database, user_id: UserId) -> Library:
         library.tag(connection, user_id=user_id, document_id=write.id, tag_id=tag)
         writes = [item_write("a.txt", document_id=write.id), item_write("b.txt", SyncStatus.FAILED, reason="timeout")]
         sync_items.write(connection, lease, job_id=job_id, sweep_id=None, writes=writes)
+        sync_containers.write(connection, lease, sweep_id=None, containers=[Container("folder", "notes")])
         sync_failures.record(connection, lease, job_id=job_id, failures=[failure("b.txt")], new_id=uuid4)
         connection.exec_driver_sql(
             "INSERT INTO app.scheduled_syncs (id, user_id, data_source_id, schedule_type) VALUES (%s, %s, %s, 'daily')",

@@ -148,8 +148,12 @@ def _set_status(connection: Connection, alices: Library, message: str) -> None:
 
 def test_end_of_a_sync_moves_cursor_status_and_totals(database: Database, alices: Library) -> None:
     with leased(database, alices.source) as lease, database.transaction_with_rls(ALICE) as connection:
-        data_sources.promote(connection, lease, cursor={"token": "t1"}, status="completed", items_synced=3)
-        data_sources.promote(connection, lease, cursor=None, status="completed_with_errors", items_synced=4)
+        data_sources.promote(
+            connection, lease, cursor={"token": "t1"}, scope="", is_listed=True, status="completed", items_synced=3
+        )
+        data_sources.promote(
+            connection, lease, cursor=None, scope="s", is_listed=False, status="completed_with_errors", items_synced=4
+        )
         stored = data_sources.get(connection, user_id=ALICE, data_source_id=alices.source.id)
     assert (stored.cursor, stored.total_items_synced) == ({"token": "t1"}, 7)
     assert (stored.last_sync_status, stored.connection_status) == ("completed_with_errors", "connected")
@@ -161,7 +165,9 @@ def test_old_fence_cannot_move_the_cursor(database: Database, alices: Library) -
         pass
     with leased(database, alices.source):
         with database.transaction_with_rls(ALICE) as connection, pytest.raises(FencedError):
-            data_sources.promote(connection, lease, cursor={"token": "old"}, status="completed", items_synced=1)
+            data_sources.promote(
+                connection, lease, cursor={"token": "old"}, scope="", is_listed=True, status="completed", items_synced=1
+            )
         with database.transaction_with_rls(ALICE) as connection:
             stored = data_sources.get(connection, user_id=ALICE, data_source_id=alices.source.id)
     assert (stored.cursor, stored.total_items_synced) == (None, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
@@ -15,7 +16,7 @@ from workstation_pipelines.db.engine import Database
 from workstation_pipelines.defs import partitions
 from workstation_pipelines.defs.assets import op_name, stage_key
 from workstation_pipelines.defs.location import sync_definitions
-from workstation_pipelines.model import Content, Cursor, DataSourceId, Item, JobType, Page, SourceType, UserId
+from workstation_pipelines.model import Content, Cursor, DataSourceId, Delta, Item, JobType, Page, SourceType, UserId
 from workstation_pipelines.settings import Settings
 from workstation_pipelines.sources.contract import Account, Known, Source
 from workstation_pipelines.sources.local_folder import LocalFolder
@@ -33,7 +34,7 @@ class Watched:
     """A local folder that counts what is asked of it and may be interrupted: `before_page` gets the number of the page."""
 
     source_type: ClassVar[SourceType] = FOLDER
-    has_feed: ClassVar[bool] = LocalFolder.has_feed
+    delta: ClassVar[Delta] = LocalFolder.delta
     proves_absence: ClassVar[bool] = LocalFolder.proves_absence
     page_size: ClassVar[int] = 2
     fetch_threads: ClassVar[int] = 1
@@ -56,9 +57,21 @@ class Watched:
     def close(self) -> None:
         self._source.close()
 
-    def probe(self, since: str | None) -> str:
+    @property
+    def scope(self) -> str:
+        return self._source.scope
+
+    @property
+    def reconcile_every(self) -> timedelta | None:
+        return self._source.reconcile_every
+
+    @property
+    def provider_calls(self) -> int:
+        return self._source.provider_calls
+
+    def probe(self, since: str | None, cursor: Cursor | None) -> str:
         self._place.before_probe(since)
-        return self._source.probe(since)
+        return self._source.probe(since, cursor)
 
     def pages(self, cursor: Cursor | None, known: Known, job_type: JobType) -> Iterator[Page]:
         for number, page in enumerate(self._source.pages(cursor, known, job_type), 1):

@@ -11,7 +11,7 @@ from typing import Any
 from uuid import UUID
 
 from workstation_pipelines.errors import SkipItemError
-from workstation_pipelines.model import ChangeKind, Item, ItemFailure, JobType, KnownItem, Page, SyncStatus
+from workstation_pipelines.model import ChangeKind, Container, Item, ItemFailure, JobType, KnownItem, Page, SyncStatus
 from workstation_pipelines.sources.local_folder import LocalFolder
 
 LONG_AFTER = datetime.now(UTC) + timedelta(days=3)
@@ -61,6 +61,18 @@ class FolderStore:
 
     def items(self) -> Iterable[KnownItem]:
         return list(self.rows.values())
+
+    def containers(self) -> Iterable[Container]:
+        raise AssertionError("a folder remembers none")
+
+    def items_at(self, places: Sequence[str]) -> Iterable[Item]:
+        raise AssertionError("a folder knows no places")
+
+    def items_between(self, first: str, end: str) -> Iterable[Item]:
+        raise AssertionError("a folder knows no places")
+
+    def unseen(self) -> Iterable[Item]:
+        raise AssertionError("a folder compares by itself")
 
     def listing(self, job_type: JobType = JobType.INCREMENTAL) -> Iterator[Page]:
         return self.source.pages(None, self, job_type)

@@ -31,8 +31,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_token_is_the_same_while_nothing_changes(folder: Path) -> None:
-    first = opened(folder).probe(None)
-    assert opened(folder).probe(first) == first
+    first = opened(folder).probe(None, None)
+    assert opened(folder).probe(first, None) == first
     assert first.startswith("lf1:3:")
 
 
@@ -53,26 +53,26 @@ def _rewrite_keeping_size_and_time(folder: Path) -> None:
     ],
 )
 def test_every_edit_changes_the_token(folder: Path, edit: Callable[[Path], object]) -> None:
-    before = opened(folder).probe(None)
+    before = opened(folder).probe(None, None)
     edit(folder)
-    assert opened(folder).probe(before) != before
+    assert opened(folder).probe(before, None) != before
 
 
 def test_excluded_files_do_not_count(folder: Path) -> None:
-    before = opened(folder).probe(None)
+    before = opened(folder).probe(None, None)
     (folder / ".hidden").write_text("x")
-    assert opened(folder).probe(before) == before
+    assert opened(folder).probe(before, None) == before
 
 
 def test_names_that_are_not_unicode_count(folder: Path) -> None:
-    before = opened(folder).probe(None)
+    before = opened(folder).probe(None, None)
     Path(os.fsdecode(os.fsencode(folder) + b"/\xff.md")).write_text("x")
-    assert opened(folder).probe(before) != before
+    assert opened(folder).probe(before, None) != before
 
 
 def test_missing_folder_cannot_be_probed(folder: Path) -> None:
     with pytest.raises(SourceUnavailableError):
-        opened(folder / "away").probe(None)
+        opened(folder / "away").probe(None, None)
 
 
 def test_large_folder_is_known_by_its_first_files(folder: Path) -> None:

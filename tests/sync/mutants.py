@@ -43,7 +43,9 @@ def _promote_before_work() -> None:
         original(self)
         with self._parts.database.transaction_with_rls(self._lease.user_id) as connection:
             cursor = self._source.start_cursor()
-            data_sources.promote(connection, self._lease, cursor=cursor, status="early", items_synced=0)
+            data_sources.promote(
+                connection, self._lease, cursor=cursor, scope="", is_listed=False, status="early", items_synced=0
+            )
 
     _replace(run._Run, "start", start)
 

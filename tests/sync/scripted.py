@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from workstation_pipelines.model import (
     ChangeKind,
     Content,
     Cursor,
+    Delta,
     Item,
     ItemType,
     JobType,
@@ -64,7 +66,7 @@ class ScriptedSource:
     """Reads a VendorAccount three items a page. Every fetch is written down beside the account's file."""
 
     source_type: ClassVar[SourceType] = SourceType.GOOGLE_DRIVE
-    has_feed: ClassVar[bool] = True
+    delta: ClassVar[Delta] = Delta.FEED
     proves_absence: ClassVar[bool] = False
     page_size: ClassVar[int] = 3
     fetch_threads: ClassVar[int] = 1
@@ -73,6 +75,10 @@ class ScriptedSource:
         self._account = VendorAccount.load(file)
         self._fetched = file.with_suffix(".fetched")
 
+    scope = ""
+    reconcile_every: timedelta | None = None
+    provider_calls = 0
+
     @staticmethod
     def same_content(old_hash: str, new_hash: str) -> bool:
         return old_hash == new_hash
@@ -80,7 +86,7 @@ class ScriptedSource:
     def check(self) -> Account:
         return Account("account-1", "scripted", {})
 
-    def probe(self, since: str | None) -> str:
+    def probe(self, since: str | None, cursor: Cursor | None) -> str:
         return str(len(self._account.log))
 
     def start_cursor(self) -> Cursor | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, ClassVar
 
 from tests.sync.parts import DigestEmbedder
@@ -15,6 +16,7 @@ from workstation_pipelines.model import (
     ChangeKind,
     Content,
     Cursor,
+    Delta,
     Item,
     ItemType,
     JobResult,
@@ -52,7 +54,7 @@ class ToldSource:
     source_type: ClassVar[SourceType] = SourceType.GOOGLE_DRIVE
     proves_absence: ClassVar[bool] = False
     page_size: ClassVar[int] = 1000
-    has_feed: ClassVar[bool] = True
+    delta: ClassVar[Delta] = Delta.FEED
     fetch_threads: ClassVar[int] = 1
 
     def __init__(
@@ -71,6 +73,10 @@ class ToldSource:
         self.cursors: list[Cursor | None] = []
         self.page_cursors_expire = False
 
+    scope = ""
+    reconcile_every: timedelta | None = None
+    provider_calls = 0
+
     @staticmethod
     def same_content(old_hash: str, new_hash: str) -> bool:
         return old_hash == new_hash
@@ -78,13 +84,13 @@ class ToldSource:
     def check(self) -> Account:
         return Account("account-1", "told", {})
 
-    def probe(self, since: str | None) -> str:
+    def probe(self, since: str | None, cursor: Cursor | None) -> str:
         return since or ""
 
     def start_cursor(self) -> Cursor | None:
         if self.start_error is not None:
             raise self.start_error
-        return FEED_START if self.has_feed else None
+        return FEED_START if self.delta is Delta.FEED else None
 
     def pages(self, cursor: Cursor | None, known: Known, job_type: JobType) -> Iterator[Page]:
         self.cursors.append(cursor)

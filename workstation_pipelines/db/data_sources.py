@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -26,12 +26,16 @@ from workstation_pipelines.errors import (
 from workstation_pipelines.model import Cursor, DataSourceId, SourceType, UserId
 
 COLUMNS = """id, user_id, name, source_type, connection_status, status_message, config, cursor, fence, project_id,
-             sync_frequency, is_active, external_account, total_items_synced, last_sync_at, last_sync_status, created_at"""
+             sync_frequency, is_active, external_account, total_items_synced, last_sync_at, last_sync_status, created_at,
+             synced_scope, last_listed_at, needs_reauth"""
 
 
 @dataclass(frozen=True, slots=True)
 class DataSource:
-    """A row of data_sources without its secrets; `cursor` is the promoted feed position, None before the first full sync."""
+    """A row of data_sources without its secrets; `cursor` is the promoted feed position, None before the first full sync.
+
+    `synced_scope` is the scope of the last sync that ended well, `last_listed_at` when everything was listed last.
+    """
 
     id: DataSourceId
     user_id: UserId
@@ -50,6 +54,9 @@ class DataSource:
     last_sync_at: datetime | None
     last_sync_status: str | None
     created_at: datetime
+    synced_scope: str | None = None
+    last_listed_at: datetime | None = None
+    needs_reauth: bool = False
 
 
 HANDOVER_WAIT_MS = 500
@@ -147,14 +154,42 @@ def remove(connection: Connection, *, user_id: UserId, data_source_id: UUID) -> 
 
 
 def set_status(
-    connection: Connection, *, user_id: UserId, data_source_id: UUID, connection_status: str, message: str
+    connection: Connection,
+    *,
+    user_id: UserId,
+    data_source_id: UUID,
+    connection_status: str,
+    message: str,
+    needs_reauth: bool | None = None,
 ) -> None:
+    """Record how the connection stands; None leaves `needs_reauth` as it is."""
     connection.execute(
         text(
-            """UPDATE app.data_sources SET connection_status = :status, status_message = :message
+            """UPDATE app.data_sources
+                  SET connection_status = :status, status_message = :message,
+                      needs_reauth = coalesce(:needs_reauth, needs_reauth)
                 WHERE user_id = :user_id AND id = :id"""
         ),
-        {"user_id": user_id, "id": data_source_id, "status": connection_status, "message": message},
+        {
+            "user_id": user_id,
+            "id": data_source_id,
+            "status": connection_status,
+            "message": message,
+            "needs_reauth": needs_reauth,
+        },
+    )
+
+
+def is_listing_due(connection: Connection, lease: Lease, *, every: timedelta) -> bool:
+    """Return whether everything was listed longer than `every` ago, by the database's clock; not if it never was."""
+    return bool(
+        connection.execute(
+            text(
+                """SELECT last_listed_at < now() - CAST(:every AS interval) FROM app.data_sources
+                    WHERE user_id = :user_id AND id = :id"""
+            ),
+            {"user_id": lease.user_id, "id": lease.data_source_id, "every": every},
+        ).scalar_one_or_none()
     )
 
 
@@ -219,17 +254,29 @@ def prove_lease(connection: Connection, lease: Lease) -> None:
         )
 
 
-def promote(connection: Connection, lease: Lease, *, cursor: Cursor | None, status: str, items_synced: int) -> None:
+def promote(
+    connection: Connection,
+    lease: Lease,
+    *,
+    cursor: Cursor | None,
+    scope: str,
+    is_listed: bool,
+    status: str,
+    items_synced: int,
+) -> None:
     """Record a finished sync: the cursor moves only here, in the transaction that ends a fully worked listing or feed.
 
-    A cursor of None leaves the one that is stored. Raises FencedError when a newer run holds the data source.
+    A cursor of None leaves the one that is stored. `is_listed` tells that everything was listed.
+    Raises FencedError when a newer run holds the data source.
     """
     promoted = connection.execute(
         _json(
             """
             UPDATE app.data_sources
                SET cursor = coalesce(:cursor, cursor), last_sync_at = now(), last_sync_status = :status,
-                   total_items_synced = total_items_synced + :items, connection_status = 'connected', status_message = ''
+                   total_items_synced = total_items_synced + :items, connection_status = 'connected', status_message = '',
+                   needs_reauth = false, synced_scope = :scope,
+                   last_listed_at = CASE WHEN :is_listed THEN now() ELSE last_listed_at END
              WHERE user_id = :user_id AND id = :id AND fence = :fence""",
             "cursor",
         ).bindparams(bindparam("cursor", type_=JSONB(none_as_null=True))),
@@ -239,6 +286,8 @@ def promote(connection: Connection, lease: Lease, *, cursor: Cursor | None, stat
             "fence": lease.fence,
             "cursor": dict(cursor) if cursor is not None else None,
             "status": status,
+            "scope": scope,
+            "is_listed": is_listed,
             "items": items_synced,
         },
     )

@@ -46,6 +46,9 @@ class ItemMove:
     external_url: str | None
 
 
+PLACE_START = 400
+"""How many characters of a place the index holds; as in the migration."""
+
 # Failed itself, or around something that failed: an attachment comes with its mail, never alone.
 _RETRY_DUE = """(
     i.sync_status = 'failed' AND NOT EXISTS (
@@ -68,7 +71,8 @@ _RETRY_DUE = """(
 _KNOWN = text(
     f"""
     SELECT i.external_id, i.external_path, i.external_hash, i.sync_status, i.reason, i.title, i.mime_type,
-           i.external_url, i.parent_external_id, i.local_document_id AS document_id, d.title AS document_title, d.content_hash,
+           i.size_bytes, i.external_modified_at, i.external_created_at, i.place, i.external_url,
+           i.parent_external_id, i.local_document_id AS document_id, d.title AS document_title, d.content_hash,
            coalesce(d.live_generation, 0) AS live_generation, d.index_config_id,
            d.deleted_at IS NOT NULL AS is_document_deleted, {_RETRY_DUE} AS retry_due
       FROM app.sync_items i
@@ -91,13 +95,15 @@ _ROW_COLUMNS = {
     "local_document_id": "uuid",
     "size_bytes": "int8",
     "external_modified_at": "timestamptz",
+    "external_created_at": "timestamptz",
+    "place": "text",
 }
 
 _UPSERT = BulkStatement(
     """
     INSERT INTO app.sync_items (user_id, data_source_id, last_sync_job_id, last_seen_sweep, external_id, external_path,
                                 external_hash, item_type, mime_type, title, external_url, parent_external_id, sync_status,
-                                reason, local_document_id, size_bytes, external_modified_at)
+                                reason, local_document_id, size_bytes, external_modified_at, external_created_at, place)
     SELECT $1, $2::uuid, $3::uuid, $4::uuid, s.* FROM {rows}
     ON CONFLICT ON CONSTRAINT sync_items_pkey DO UPDATE
        SET last_sync_job_id = excluded.last_sync_job_id, last_seen_sweep = excluded.last_seen_sweep,
@@ -105,7 +111,8 @@ _UPSERT = BulkStatement(
            mime_type = excluded.mime_type, title = excluded.title, external_url = excluded.external_url,
            parent_external_id = excluded.parent_external_id, sync_status = excluded.sync_status, reason = excluded.reason,
            local_document_id = excluded.local_document_id, size_bytes = excluded.size_bytes,
-           external_modified_at = excluded.external_modified_at""",
+           external_modified_at = excluded.external_modified_at, external_created_at = excluded.external_created_at,
+           place = excluded.place""",
     _ROW_COLUMNS,
     constants=4,
 )
@@ -158,20 +165,79 @@ def due_for_retry(connection: Connection, lease: Lease, *, limit: int) -> list[I
         ),
         {"user_id": lease.user_id, "source": lease.data_source_id, "limit": limit},
     )
-    return [
-        Item(
-            external_id=row.external_id,
-            external_path=row.external_path,
-            external_hash=row.external_hash,
-            item_type=ItemType(row.item_type),
-            title=row.title,
-            mime_type=row.mime_type,
-            size_bytes=row.size_bytes,
-            external_modified_at=row.external_modified_at,
-            external_url=row.external_url,
-        )
-        for row in rows
-    ]
+    return [_item(row) for row in rows]
+
+
+def at_places(connection: Connection, *, user_id: UserId, data_source_id: UUID, places: Sequence[str]) -> list[Item]:
+    """Return live items that lie at one of `places`, as last listed, in no order; items inside others are left out."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT i.* FROM app.sync_items i
+             WHERE i.user_id = :user_id AND i.data_source_id = :source AND i.parent_external_id IS NULL
+               AND i.sync_status <> 'deleted' AND i.place_start = ANY(:starts) AND i.place = ANY(:places)"""
+        ),
+        {
+            "user_id": user_id,
+            "source": data_source_id,
+            "places": list(places),
+            "starts": [place[:PLACE_START] for place in places],
+        },
+    )
+    return [_item(row) for row in rows]
+
+
+def between_places(
+    connection: Connection, *, user_id: UserId, data_source_id: UUID, first: str, end: str
+) -> list[Item]:
+    """Return live items with `first <= place < end`, byte by byte, in that order; items inside others are left out."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT i.* FROM app.sync_items i
+             WHERE i.user_id = :user_id AND i.data_source_id = :source AND i.parent_external_id IS NULL
+               AND i.sync_status <> 'deleted' AND i.place_start >= :first_start AND i.place_start <= :end_start
+               AND i.place >= :first AND i.place < :end
+             ORDER BY i.place"""
+        ),
+        {
+            "user_id": user_id,
+            "source": data_source_id,
+            "first": first,
+            "end": end,
+            "first_start": first[:PLACE_START],
+            "end_start": end[:PLACE_START],
+        },
+    )
+    return [_item(row) for row in rows]
+
+
+def of_ids(connection: Connection, *, user_id: UserId, data_source_id: UUID, external_ids: Sequence[str]) -> list[Item]:
+    """Return these items as last listed, in no order."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT i.* FROM app.sync_items i
+             WHERE i.user_id = :user_id AND i.data_source_id = :source AND i.external_id = ANY(:ids)"""
+        ),
+        {"user_id": user_id, "source": data_source_id, "ids": list(external_ids)},
+    )
+    return [_item(row) for row in rows]
+
+
+def live_but(connection: Connection, *, user_id: UserId, data_source_id: UUID, sweep_id: UUID) -> list[Item]:
+    """Return live items that this sweep has not shown so far, as last listed; items inside others are left out."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT i.* FROM app.sync_items i
+             WHERE i.user_id = :user_id AND i.data_source_id = :source AND i.parent_external_id IS NULL
+               AND i.sync_status <> 'deleted' AND i.last_seen_sweep IS DISTINCT FROM :sweep
+             ORDER BY i.external_id"""
+        ),
+        {"user_id": user_id, "source": data_source_id, "sweep": sweep_id},
+    )
+    return [_item(row) for row in rows]
 
 
 def write(
@@ -195,6 +261,8 @@ def write(
             write.document_id,
             write.item.size_bytes,
             write.item.external_modified_at,
+            write.item.external_created_at,
+            write.item.place,
         )
         for write in writes
     )
@@ -354,6 +422,22 @@ def find(connection: Connection, *, user_id: UserId, reference: str) -> Sequence
         ),
         {"user_id": user_id, "ref": reference},
     ).all()
+
+
+def _item(row: Row[Any]) -> Item:
+    return Item(
+        external_id=row.external_id,
+        external_path=row.external_path,
+        external_hash=row.external_hash,
+        item_type=ItemType(row.item_type),
+        title=row.title,
+        mime_type=row.mime_type,
+        size_bytes=row.size_bytes,
+        external_modified_at=row.external_modified_at,
+        external_created_at=row.external_created_at,
+        external_url=row.external_url,
+        place=row.place,
+    )
 
 
 def _from_row(row: Row[Any]) -> StoredItem:

@@ -38,7 +38,8 @@ _START = text(
        AND sync_jobs.status IN ('pending', 'paused')
     RETURNING pages, items_found AS found, items_created AS created, items_updated AS updated,
               items_unchanged AS unchanged, items_skipped AS skipped, items_deleted AS deleted, items_failed AS failed,
-              items_fetched AS fetched, bytes_processed AS bytes_fetched, chunks_embedded, chunks_reused, embedding_tokens"""
+              items_fetched AS fetched, bytes_processed AS bytes_fetched, provider_calls, chunks_embedded, chunks_reused,
+              embedding_tokens"""
 ).bindparams(bindparam("progress", type_=JSONB))
 
 _ADVANCE = text(
@@ -49,7 +50,8 @@ _ADVANCE = text(
            items_skipped = items_skipped + :skipped, items_deleted = items_deleted + :deleted,
            items_failed = items_failed + :failed, items_fetched = items_fetched + :fetched,
            items_processed = items_processed + :processed, bytes_processed = bytes_processed + :bytes_fetched,
-           chunks_embedded = chunks_embedded + :chunks_embedded, chunks_reused = chunks_reused + :chunks_reused,
+           provider_calls = provider_calls + :provider_calls, chunks_embedded = chunks_embedded + :chunks_embedded,
+           chunks_reused = chunks_reused + :chunks_reused,
            embedding_tokens = embedding_tokens + :embedding_tokens, pages = pages + :pages,
            progress_data = :progress, heartbeat_at = now()
      WHERE user_id = :user_id AND id = :id AND fence = :fence
@@ -60,6 +62,7 @@ _END = text(
     """
     UPDATE app.sync_jobs
        SET status = :status, error_message = :message, completed_at = now(), heartbeat_at = now(),
+           provider_calls = provider_calls + :provider_calls,
            not_before = CASE WHEN CAST(:wait_s AS double precision) IS NULL THEN NULL
                              ELSE now() + make_interval(secs => :wait_s) END
      WHERE user_id = :user_id AND id = :id AND status = 'running'"""
@@ -185,10 +188,19 @@ def end(
     status: JobStatus,
     message: str = "",
     wait_s: float | None = None,
+    provider_calls: int = 0,
 ) -> bool:
     """Close a running job; return whether it was. One that has already ended, or was taken over, is left as it is."""
     ended = connection.execute(
-        _END, {"user_id": user_id, "id": job_id, "status": status.value, "message": message[:2000], "wait_s": wait_s}
+        _END,
+        {
+            "user_id": user_id,
+            "id": job_id,
+            "status": status.value,
+            "message": message[:2000],
+            "wait_s": wait_s,
+            "provider_calls": provider_calls,
+        },
     )
     return ended.rowcount == 1
 

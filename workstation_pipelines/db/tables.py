@@ -7,6 +7,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Computed,
     DateTime,
     ForeignKeyConstraint,
     Index,
@@ -101,16 +102,23 @@ tags = _entity("tags", _text("name"), _int("document_count"), UniqueConstraint("
 data_sources = _entity(
     "data_sources",
     _text("name", "source_type", "connection_status", "status_message", "sync_frequency"),
-    _text("external_account", "last_sync_status", "last_probe_token", nullable=True),
+    _text("external_account", "last_sync_status", "last_probe_token", "synced_scope", nullable=True),
     _json("auth_data", nullable=True),
     _json("config"),
     _json("cursor", nullable=True),
     _bigint("fence", "total_items_synced"),
     _id("project_id", nullable=True),
-    _bool("is_active"),
-    _moment("last_sync_at", "last_probe_at"),
+    _bool("is_active", "needs_reauth"),
+    _moment("last_sync_at", "last_probe_at", "last_listed_at"),
     UniqueConstraint("user_id", "name", name="data_sources_name_key"),
     _belongs_to("data_sources_project_fk", "project_id", "projects", "SET NULL (project_id)"),
+    Index(
+        "data_sources_to_probe",
+        "source_type",
+        text("last_probe_at NULLS FIRST"),
+        "id",
+        postgresql_where=text("is_active"),
+    ),
 )
 
 documents = _entity(
@@ -199,7 +207,9 @@ sync_items = _table(
     _id("last_sync_job_id", nullable=True),
     _id("last_seen_sweep", nullable=True),
     _bigint("size_bytes"),
-    _moment("external_modified_at"),
+    _moment("external_modified_at", "external_created_at"),
+    Column("place", Text(collation="C")),
+    Column("place_start", Text(collation="C"), Computed('"left"(place, 400)')),
     _text("external_id", "external_path", "external_hash", "item_type", "mime_type", "title", "sync_status", "reason"),
     _text("external_url", "parent_external_id", nullable=True),
     PrimaryKeyConstraint("user_id", "data_source_id", "external_id", name="sync_items_pkey"),
@@ -215,6 +225,24 @@ sync_items = _table(
         "parent_external_id",
         postgresql_where=text("parent_external_id IS NOT NULL"),
     ),
+    Index(
+        "sync_items_place",
+        "user_id",
+        "data_source_id",
+        "place_start",
+        postgresql_where=text("place_start IS NOT NULL"),
+    ),
+)
+
+sync_containers = _table(
+    "sync_containers",
+    _id("data_source_id"),
+    _id("last_seen_sweep", nullable=True),
+    _text("external_id", "name"),
+    _text("parent_external_id", nullable=True),
+    _json("details"),
+    PrimaryKeyConstraint("user_id", "data_source_id", "external_id", name="sync_containers_pkey"),
+    _belongs_to("sync_containers_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
 )
 
 sync_failures = _entity(

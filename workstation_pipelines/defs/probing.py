@@ -145,7 +145,7 @@ def _probed(workspace: Workspace, data_source: DataSource, since: str | None) ->
     try:
         source = workspace.open_source(data_source)
         try:
-            return source.probe(since)
+            return source.probe(since, data_source.cursor)
         finally:
             source.close()
     except ReauthorizeError as error:
@@ -156,6 +156,7 @@ def _probed(workspace: Workspace, data_source: DataSource, since: str | None) ->
                 data_source_id=data_source.id,
                 connection_status="error",
                 message=error.message,
+                needs_reauth=True,
             )
         return None
     except (RetryableError, InvalidRequestError, NotFoundError):

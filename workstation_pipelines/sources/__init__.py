@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,30 @@ from typing import Any
 from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.model import Clock, NewId, SourceType
 from workstation_pipelines.sources.contract import Source
+from workstation_pipelines.sources.credentials import CredentialProvider
+from workstation_pipelines.sources.pacing import Pacer, Unpaced
 
 
 @dataclass(frozen=True, slots=True)
 class SourceContext:
     """What a source is given from outside.
 
-    `detect` tells a MIME type from a name and the first bytes of a file. `folder_roots` are the folders an operator
-    allows to read: None allows any, an empty tuple none.
+    `detect` tells a MIME type from a name and the first bytes of a file, `has_text` whether a MIME type can be read at all.
+    `folder_roots` are the folders an operator allows to read: None allows any, an empty tuple none. For vendors: `urls` are
+    base URLs that replace the vendor's own ("api", "content"), `account` names the buckets that pace calls, `rates` are
+    calls a second by `<source type>.<call>` where an operator knows better.
     """
 
     clock: Clock
     new_id: NewId
     detect: Callable[[str, bytes], str]
+    has_text: Callable[[str], bool] = lambda _mime_type: True
     folder_roots: tuple[Path, ...] | None = None
+    credentials: CredentialProvider | None = None
+    account: str = ""
+    urls: Mapping[str, str] = field(default_factory=dict)
+    rates: Mapping[str, float] = field(default_factory=dict)
+    pacer: Pacer = field(default_factory=Unpaced)
 
 
 SOURCES: Mapping[SourceType, str] = {

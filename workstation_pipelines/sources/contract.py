@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
-from workstation_pipelines.model import Content, Cursor, Item, JobType, KnownItem, Page, SourceType
+from workstation_pipelines.model import Container, Content, Cursor, Delta, Item, JobType, KnownItem, Page, SourceType
 
 
 class Known(Protocol):
-    """What the database already knows of this data source, for sources that must compare a listing with it."""
+    """What the database already knows of this data source, for sources that must compare a listing with it.
+
+    Every answer includes what was yielded before the call. Read an answer to its end at once: it holds a connection.
+    """
 
     def items(self) -> Iterable[KnownItem]:
         """Every known item, tombstones included, in no order; one statement, streamed."""
 
+    def containers(self) -> Iterable[Container]:
+        """Every remembered container, in no order."""
+
+    def items_at(self, places: Sequence[str]) -> Iterable[Item]:
+        """Live items at one of these places, as they were listed last, in no order."""
+
+    def items_between(self, first: str, end: str) -> Iterable[Item]:
+        """Live items with `first <= place < end`, compared byte by byte, in the order of their places."""
+
+    def unseen(self) -> Iterable[Item]:
+        """Live items that the present full listing has not shown so far; nothing outside a full listing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """Who a source is connected as. `external_account` is the vendor's id, `label` is what a person recognises."""
+    """Who a source is connected as. `external_account` is the vendor's id, `label` is what a person recognises.
+
+    `scopes` are what was granted and `missing_scopes` what this source needs besides; `sample` is what a first listing call
+    showed, in words.
+    """
 
     external_account: str
     label: str
     details: Mapping[str, Any]
+    scopes: Sequence[str] = ()
+    missing_scopes: Sequence[str] = ()
+    sample: str = ""
 
 
 class Source(Protocol):
@@ -33,8 +56,8 @@ class Source(Protocol):
     """
 
     source_type: ClassVar[SourceType]
-    has_feed: ClassVar[bool]
-    """True when the vendor offers a change feed. A source without one lists everything and proves deletes by absence."""
+    delta: ClassVar[Delta]
+    """How the vendor tells what changed; decides whether a stored cursor is used."""
 
     proves_absence: ClassVar[bool]
     """True when a listing itself names what is gone (`absent` changes); else the engine compares sweeps."""
@@ -45,29 +68,44 @@ class Source(Protocol):
     fetch_threads: ClassVar[int]
     """How many items may be fetched at once; 1 where a fetch is a local read, quicker than handing it over."""
 
+    @property
+    def scope(self) -> str:
+        """A digest of all the config that decides what is listed; after it changed, everything is listed once."""
+
+    @property
+    def reconcile_every(self) -> timedelta | None:
+        """How long a feed or window may be trusted before everything is listed once more; None is for ever."""
+
+    @property
+    def provider_calls(self) -> int:
+        """How many requests went to the vendor since this source was opened, retries included."""
+
     @staticmethod
     def same_content(old_hash: str, new_hash: str) -> bool:
         """Return whether two external hashes promise equal bytes, so that nothing need be fetched."""
 
     def check(self) -> Account:
-        """Reach the source with its credentials and name the account. Raises ReauthorizeError, SourceUnavailableError,
-        InvalidRequestError."""
+        """Reach the source with its credentials, name the account, its scopes and what one listing call shows.
 
-    def probe(self, since: str | None) -> str:
-        """Return a token that differs from `since` whenever a listing might find something; one request or stat pass.
+        Raises ReauthorizeError, RetryableError, InvalidRequestError.
+        """
 
-        It may change without a reason, and a source that cannot tell cheaply returns `since`. Opaque, short, without
-        content. Raises RetryableError, ReauthorizeError.
+    def probe(self, since: str | None, cursor: Cursor | None) -> str:
+        """Return a token that differs from `since` whenever a sync from `cursor` might find something; one request.
+
+        It may change without a reason, and a source that cannot tell cheaply returns `since`, or a token that changes as
+        time passes. Opaque, short, without content. Raises RetryableError, ReauthorizeError.
         """
 
     def start_cursor(self) -> Cursor | None:
-        """The feed position of this moment, taken BEFORE a full listing; None for sources without a feed."""
+        """The position of this moment, taken BEFORE a full listing; None where the end of the listing is the position."""
 
     def pages(self, cursor: Cursor | None, known: Known, job_type: JobType) -> Iterator[Page]:
         """Yield what changed since `cursor`, or everything when it is None, page by page in the order to apply.
 
-        The last page of a listing that is proven complete says so; only then do absent items count as deleted.
-        With JobType.FULL_SYNC cheap shortcuts (trusting an unchanged stat) are not taken.
+        A cursor is one that start_cursor() returned, or the `cursor_after` of an earlier page: a listing that was cut off
+        is resumed by its own. The last page of a listing that is proven complete says so; only then do absent items count
+        as deleted. With JobType.FULL_SYNC cheap shortcuts (trusting an unchanged stat) are not taken.
         Raises CursorExpiredError, RetryableError, ReauthorizeError.
         """
 

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Callable, Iterator, Mapping
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from posixpath import basename
 from typing import Any, ClassVar
 
 from workstation_pipelines.errors import CursorExpiredError, ItemTooLargeError
-from workstation_pipelines.model import Clock, Content, Cursor, Item, ItemType, JobType, NewId, Page, SourceType
+from workstation_pipelines.model import Clock, Content, Cursor, Delta, Item, ItemType, JobType, NewId, Page, SourceType
 from workstation_pipelines.sources import SourceContext
 from workstation_pipelines.sources.contract import Account, Coverage, Known
 from workstation_pipelines.sources.folder import coverage, names, probe
@@ -51,7 +52,7 @@ class LocalFolder:
     """
 
     source_type: ClassVar[SourceType] = SourceType.LOCAL_FOLDER
-    has_feed: ClassVar[bool] = False
+    delta: ClassVar[Delta] = Delta.NONE
     proves_absence: ClassVar[bool] = True
     page_size: ClassVar[int] = 500
     fetch_threads: ClassVar[int] = 1
@@ -70,6 +71,18 @@ class LocalFolder:
         self._clock = clock
         self._new_id = new_id
         self._detect = detect
+
+    @property
+    def scope(self) -> str:
+        return self._config.scope()
+
+    @property
+    def reconcile_every(self) -> timedelta | None:
+        return None
+
+    @property
+    def provider_calls(self) -> int:
+        return 0
 
     @classmethod
     def open(cls, config: Mapping[str, Any], context: SourceContext) -> LocalFolder:
@@ -100,7 +113,7 @@ class LocalFolder:
             },
         )
 
-    def probe(self, since: str | None) -> str:
+    def probe(self, since: str | None, cursor: Cursor | None) -> str:
         with Walk(self._folder, self._config) as walk:
             return probe.token(walk, since)
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from workstation_pipelines.db import documents, sync_failures, sync_items, sync_jobs
+from workstation_pipelines.db import documents, sync_containers, sync_failures, sync_items, sync_jobs
 from workstation_pipelines.db.data_sources import Lease, prove_lease
 from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.sync_items import ItemMove, ItemWrite
 from workstation_pipelines.db.wire import TsvectorPacker
 from workstation_pipelines.errors import ReauthorizeError, RetryableError
-from workstation_pipelines.model import Counts, ItemFailure, NewId, SyncJobId
+from workstation_pipelines.model import Container, Counts, ItemFailure, NewId, SyncJobId
 from workstation_pipelines.sync.faults import Faults
 
 
@@ -37,6 +37,7 @@ class Batch:
     external_ids: frozenset[str] = frozenset()
     fresh_vectors: Mapping[bytes, bytes] = field(default_factory=dict)
     ended_by: RetryableError | ReauthorizeError | None = None
+    containers: Sequence[Container] = ()
 
 
 class BatchWriter:
@@ -82,6 +83,8 @@ class BatchWriter:
             sync_items.write(connection, lease, job_id=job_id, sweep_id=sweep_id, writes=batch.item_writes)
             if sweep_id is not None and batch.seen:
                 sync_items.mark_seen(connection, lease, sweep_id=sweep_id, external_ids=batch.seen)
+            if batch.containers:
+                sync_containers.write(connection, lease, sweep_id=sweep_id, containers=batch.containers)
             dropped = list(batch.dropped_documents)
             if batch.moved:
                 sync_items.move(connection, lease, moved=batch.moved)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from workstation_pipelines.model import Change, ChangeKind, Item, StoredItem, SyncStatus
+from workstation_pipelines.model import Change, ChangeKind, Content, Item, StoredItem, SyncStatus
 from workstation_pipelines.sync.intake import storable_title
 
 REMOVED_BY_USER = "removed_by_user"
@@ -31,12 +31,16 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One decision. `item` is present unless the action is DELETE; `stored` is what was known before, if anything."""
+    """One decision. `item` is present unless the action is DELETE; `stored` is what was known before, if anything.
+
+    `content` is there when the listing brought it along.
+    """
 
     action: Action
     external_id: str
     item: Item | None
     stored: StoredItem | None
+    content: Content | None = None
 
 
 def collapse(changes: Iterable[Change]) -> dict[str, Change]:
@@ -49,9 +53,16 @@ def collapse(changes: Iterable[Change]) -> dict[str, Change]:
 
 
 def decide(
-    changes: Mapping[str, Change], stored: Mapping[str, StoredItem], same_content: Callable[[str, str], bool]
+    changes: Mapping[str, Change],
+    stored: Mapping[str, StoredItem],
+    same_content: Callable[[str, str], bool],
+    *,
+    reconsidered: Collection[str] = (),
 ) -> list[Step]:
-    """Return one step a change. A deletion of what is not stored, or is a tombstone already, needs none."""
+    """Return one step a change. A deletion of what is not stored, or is a tombstone already, needs none.
+
+    `reconsidered` are reasons for which an item was skipped that may hold no longer, since the settings have changed.
+    """
     steps = []
     for external_id, change in changes.items():
         known = stored.get(external_id)
@@ -59,12 +70,34 @@ def decide(
             if known is not None and known.sync_status is not SyncStatus.DELETED:
                 steps.append(Step(Action.DELETE, external_id, None, known))
         else:
-            steps.append(Step(_action(change.item, known, same_content), external_id, change.item, known))
+            item = described(change.item, known)
+            action = _action(item, known, same_content, reconsidered)
+            steps.append(Step(action, external_id, item, known, change.content))
     return steps
 
 
-def _action(item: Item, known: StoredItem | None, same_content: Callable[[str, str], bool]) -> Action:
+def described(item: Item, known: StoredItem | None) -> Item:
+    """Return the item, or for a sketch of what is known already, the item as it is known with the sketch's hash."""
+    if not item.is_sketch or known is None:
+        return item
+    return replace(
+        item,
+        external_path=known.external_path,
+        title=known.title,
+        mime_type=known.mime_type,
+        size_bytes=known.size_bytes,
+        external_url=known.external_url,
+        external_modified_at=known.external_modified_at,
+        external_created_at=known.external_created_at,
+    )
+
+
+def _action(
+    item: Item, known: StoredItem | None, same_content: Callable[[str, str], bool], reconsidered: Collection[str]
+) -> Action:
     if known is None:
+        return Action.FETCH
+    if known.sync_status is SyncStatus.SKIPPED and known.reason in reconsidered:
         return Action.FETCH
     if known.reason == REMOVED_BY_USER:  # also when it is deleted at the source meanwhile, and comes back
         return Action.KEEP
@@ -74,8 +107,8 @@ def _action(item: Item, known: StoredItem | None, same_content: Callable[[str, s
         return Action.FETCH
     if not same_content(known.external_hash, item.external_hash):
         return Action.FETCH
-    described = (known.external_path, known.title, known.external_url)
-    if described != (item.external_path, item.title, item.external_url):
+    description = (known.external_path, known.title, known.external_url, known.place)
+    if description != (item.external_path, item.title, item.external_url, item.place):
         return Action.DESCRIBE
     return Action.KEEP if known.external_hash == item.external_hash else Action.REFRESH
 
@@ -88,6 +121,8 @@ def windows(steps: Sequence[Step], *, most_items: int, most_bytes: int) -> Itera
         weight = 0
         if step.item is not None and step.action is Action.FETCH:
             weight = step.item.size_bytes if step.item.size_bytes >= 0 else ASSUMED_BYTES
+            if step.content is not None:
+                weight = len(step.content.body)
         if window and (len(window) >= most_items or size_bytes + weight > most_bytes):
             yield window
             window, size_bytes = [], 0

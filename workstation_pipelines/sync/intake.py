@@ -6,13 +6,13 @@ thousand characters, a tsvector no title of a megabyte. One such item must not h
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
 
-from workstation_pipelines.model import Change, Item, ItemFailure, Page, aware_utc
+from workstation_pipelines.model import Change, Container, Item, ItemFailure, Page, aware_utc
 
 MOST_ID_BYTES = 2000
 """What an index entry of at most 2,704 bytes leaves beside the user's id and a few nested attachments' digests."""
@@ -36,7 +36,16 @@ def accepted(page: Page) -> Page:
         if change.item is not None and not is_storable_id(change.external_id)
     ]
     failures = [_storable_failure(failure) for failure in page.failures]
-    return replace(page, changes=changes, failures=[*failures, *refused])
+    containers = [
+        _storable_container(container) for container in page.containers if is_storable_id(container.external_id)
+    ]
+    return replace(
+        page,
+        changes=changes,
+        failures=[*failures, *refused],
+        containers=containers,
+        cursor_after=_storable_json(page.cursor_after),
+    )
 
 
 def is_storable_id(external_id: str) -> bool:
@@ -73,10 +82,16 @@ def _accepted(change: Change) -> Change:
     item = change.item
     if item is None:
         return change
+    storable_version = storable_item(item)
+    return change if storable_version is item else replace(change, item=storable_version)
+
+
+def storable_item(item: Item) -> Item:
+    """Return the item as the database can hold it, its id untouched; the same object when it can be held as it is."""
     changed: dict[str, Any] = {
         name: value for name, value in _storable_fields(item) if value is not getattr(item, name)
     }
-    return replace(change, item=replace(item, **changed)) if changed else change
+    return replace(item, **changed) if changed else item
 
 
 def _storable_fields(item: Item) -> Iterable[tuple[str, object]]:
@@ -86,6 +101,8 @@ def _storable_fields(item: Item) -> Iterable[tuple[str, object]]:
     yield "mime_type", storable(item.mime_type)
     if item.external_url is not None:
         yield "external_url", storable(item.external_url)
+    if item.place is not None:
+        yield "place", storable(item.place)
     if not -1 <= item.size_bytes <= _MOST_BYTES:
         yield "size_bytes", -1
     if item.external_modified_at is not None:
@@ -119,6 +136,26 @@ def _storable_failure(failure: ItemFailure) -> ItemFailure:
         external_path=storable(failure.external_path),
         message=storable(failure.message),
     )
+
+
+def _storable_container(container: Container) -> Container:
+    parent = container.parent_external_id
+    return replace(
+        container,
+        name=storable(container.name),
+        parent_external_id=parent if parent is not None and is_storable_id(parent) else None,
+        details=_storable_json(container.details),
+    )
+
+
+def _storable_json(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, Mapping):
+        return {storable(str(key)): _storable_json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_storable_json(inner) for inner in value]
+    return value
 
 
 def _digest(text: str) -> str:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from workstation_pipelines.db import sync_items
 from workstation_pipelines.db.data_sources import DataSource, Lease
 from workstation_pipelines.db.engine import Database
-from workstation_pipelines.model import ChangeKind, JobType, SyncStatus
+from workstation_pipelines.model import ChangeKind, Delta, JobType, SyncStatus
 from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sync.delta import Action, collapse, decide, is_mass_delete
 from workstation_pipelines.sync.intake import accepted
-from workstation_pipelines.sync.run import StoredKnown
+from workstation_pipelines.sync.known import PlannedKnown
 
 SHOWN_PATHS = 10
 
@@ -34,7 +34,8 @@ class Plan:
 def plan_sync(database: Database, source: Source, data_source: DataSource, *, job_type: JobType) -> Plan:
     """List the source and compare. Raises what listing raises, CursorExpiredError included."""
     is_full = job_type is JobType.FULL_SYNC
-    cursor = data_source.cursor if source.has_feed and not is_full else None
+    is_fresh = is_full or source.delta is Delta.NONE or data_source.synced_scope not in (None, source.scope)
+    cursor = None if is_fresh else data_source.cursor
     lease = Lease(data_source.id, data_source.user_id, data_source.fence)  # for reading: nobody is kept out
     counts = dict.fromkeys(("adds", "updates", "renames", "deletes", "unchanged", "unreadable", "bytes_to_fetch"), 0)
     examples: dict[str, list[str]] = {}
@@ -49,8 +50,9 @@ def plan_sync(database: Database, source: Source, data_source: DataSource, *, jo
         live = sync_items.count_live(connection, lease)
     is_compared = cursor is None and not source.proves_absence
     listed: set[str] = set()
+    known = PlannedKnown(database, data_source, listed if cursor is None else None)
     is_complete = False
-    for told in source.pages(cursor, StoredKnown(database, data_source), job_type):
+    for told in source.pages(cursor, known, job_type):
         page = accepted(told)
         is_complete = is_complete or page.complete
         if is_compared:
@@ -75,7 +77,7 @@ def plan_sync(database: Database, source: Source, data_source: DataSource, *, jo
             else:
                 counts["unchanged"] += 1
     if is_compared and is_complete:
-        for item in StoredKnown(database, data_source).items():
+        for item in known.items():
             if item.external_id not in listed and item.sync_status is not SyncStatus.DELETED:
                 absent += 1
                 note("deletes", item.external_path)

@@ -38,7 +38,7 @@ from workstation_pipelines.sync import inside
 from workstation_pipelines.sync.batch import Batch
 from workstation_pipelines.sync.delta import REMOVED_BY_USER, Action, Step, document_title
 from workstation_pipelines.sync.faults import Faults
-from workstation_pipelines.sync.intake import storable
+from workstation_pipelines.sync.intake import storable, storable_item
 from workstation_pipelines.sync.vectorize import Cut, Vectorizer, content_hash
 from workstation_pipelines.text.lexemes import lexer_for
 
@@ -62,6 +62,7 @@ class _Read:
     extracted: Extracted | None
     problem: SkipItemError | RetryableError | None
     stage: str
+    came_along: bool = False
 
 
 class BatchBuilder:
@@ -151,6 +152,9 @@ class BatchBuilder:
         for step in steps:
             if step.item is None:
                 raise AssertionError("a fetch needs its item")
+            if step.content is not None:
+                waiting.append(self._with_listed_content(step.item, step.stored, step.content))
+                continue
             if self._source.fetch_threads > 1:
                 waiting.append(self._executor.submit(self._fetch_and_extract, step.item, step.stored))
                 continue
@@ -172,6 +176,12 @@ class BatchBuilder:
             for read_or_future in waiting:
                 if isinstance(read_or_future, Future):
                     read_or_future.cancel()
+
+    def _with_listed_content(self, item: Item, stored: StoredItem | None, content: Content) -> _Read | Future[_Read]:
+        read = replace(_fetched(item, stored, content), came_along=True)
+        if self._extractor.is_inline(content):
+            return self._extract(read)
+        return self._executor.submit(self._extract, read)
 
     def _fetch_and_extract(self, item: Item, stored: StoredItem | None) -> _Read:
         read = self._fetch(item, stored)
@@ -195,7 +205,7 @@ class BatchBuilder:
             return _Read(item, stored, None, None, error, "fetch")
         self._unavailable = 0
         self._faults.reach("item_fetched")
-        return _Read(item, stored, content, None, None, "fetch")
+        return _fetched(item, stored, content)
 
     def _extract(self, read: _Read) -> _Read:
         if read.content is None:
@@ -210,7 +220,7 @@ class BatchBuilder:
     def _take(self, read: _Read, stored_inside: Sequence[StoredItem], drafts: _Drafts, *, depth: int) -> None:
         drafts.external_ids.add(read.item.external_id)
         if read.content is not None and depth == 0:
-            drafts.add(fetched=1, bytes_fetched=len(read.content.body))
+            drafts.add(fetched=0 if read.came_along else 1, bytes_fetched=len(read.content.body))
         if read.problem is not None:
             self._take_problem(read, read.problem, stored_inside, drafts)
             return
@@ -239,7 +249,8 @@ class BatchBuilder:
         if cuts is not None:
             write = self._with_text(write, stored, extracted, digest)
         drafts.documents.append((write, cuts))
-        self._take_children(item, extracted.children, stored_inside, drafts, depth=depth)
+        attachments = [*content.attachments, *extracted.children]
+        self._take_children(item, attachments, stored_inside, drafts, depth=depth)
 
     def _with_text(
         self, write: DocumentWrite, stored: StoredItem | None, extracted: Extracted, digest: str
@@ -411,6 +422,13 @@ def _is_as_stored(item: Item, stored: StoredItem) -> bool:
         return False
     has_document = stored.document_id is not None and not stored.is_document_deleted
     return has_document and not stored.retry_due
+
+
+def _fetched(item: Item, stored: StoredItem | None, content: Content) -> _Read:
+    """What a fetch brought; the item as the content describes it, if it does."""
+    if content.item is not None:
+        item = storable_item(replace(content.item, external_id=item.external_id))
+    return _Read(item, stored, content, None, None, "fetch")
 
 
 def _failed(error: RetryableError | ReauthorizeError) -> Future[_Read]:

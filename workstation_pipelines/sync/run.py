@@ -7,7 +7,7 @@ feed position of the data source only in the transaction that ends the job.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from workstation_pipelines.db import data_sources, sync_failures, sync_items, sync_jobs
+from workstation_pipelines.db import data_sources, sync_containers, sync_failures, sync_items, sync_jobs
 from workstation_pipelines.db.data_sources import DataSource, Lease
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import (
@@ -34,22 +34,23 @@ from workstation_pipelines.model import (
     ChangeKind,
     Counts,
     Cursor,
-    ItemFailure,
+    Delta,
     JobResult,
     JobStatus,
     JobType,
-    KnownItem,
     NewId,
     Page,
     Progress,
     StoredItem,
     SyncJobId,
+    SyncStatus,
 )
 from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sync.batch import Batch, BatchWriter
 from workstation_pipelines.sync.delta import collapse, decide, is_mass_delete, windows
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.intake import accepted, storable
+from workstation_pipelines.sync.known import StoredKnown
 from workstation_pipelines.sync.prepare import MOST_UNAVAILABLE, PATIENCE_S, BatchBuilder
 from workstation_pipelines.sync.vectorize import Vectorizer
 
@@ -134,6 +135,8 @@ class _Run:
         self._in_flight: tuple[Batch, Future[bool]] | None = None
         self._awaiting: str = ""
         self._live_before = 0
+        self._was_settled = False
+        self._calls_counted = 0
         self._status_before = ("connected", "")
 
     def start(self) -> None:
@@ -146,7 +149,10 @@ class _Run:
             previous = previous or sync_jobs.resumable(connection, lease)
             self._live_before = sync_items.count_live(connection, lease)
             is_confirmed = self._request.confirm_deletes and sync_jobs.awaits_confirmation(connection, lease)
-            self._progress = {} if is_confirmed else self._resume_point(previous.progress if previous else {})
+            every = self._source.reconcile_every
+            is_listing_due = every is not None and data_sources.is_listing_due(connection, lease, every=every)
+            progress = previous.progress if previous else {}
+            self._progress = {} if is_confirmed else self._resume_point(progress, is_listing_due=is_listing_due)
             self._committed_progress = self._progress
             self._set_syncing(connection)
             self._counts, self._pages = sync_jobs.start(
@@ -165,25 +171,36 @@ class _Run:
             self._status_before = (stored.connection_status, stored.status_message)
         self._set_status(connection, "syncing", "")
 
-    def _set_status(self, connection: Connection, connection_status: str, message: str) -> None:
+    def _set_status(
+        self, connection: Connection, connection_status: str, message: str, *, needs_reauth: bool | None = None
+    ) -> None:
         data_sources.set_status(
             connection,
             user_id=self._lease.user_id,
             data_source_id=self._lease.data_source_id,
             connection_status=connection_status,
             message=message,
+            needs_reauth=needs_reauth,
         )
 
-    def _resume_point(self, previous: Mapping[str, Any]) -> dict[str, Any]:
+    def _resume_point(self, previous: Mapping[str, Any], *, is_listing_due: bool) -> dict[str, Any]:
         """Return where to begin: an unfinished listing or feed goes on, else the stored feed position, else nowhere yet."""
         is_full = self._request.job_type is JobType.FULL_SYNC
         is_begun = previous.get("v") == 1 and previous.get("cursor") is not None
-        if is_begun and (previous.get("mode") == "listing" or not is_full):
+        is_ours = is_begun and previous.get("scope") == self._source.scope
+        if is_ours and (previous.get("mode") == "listing" or not is_full):
             # That a cursor expired once is no reason for this job to give up when the listing's own does.
             return {key: value for key, value in previous.items() if key not in ("escalated", "expired")}
-        if self._source.has_feed and self._data_source.cursor is not None and not is_full:
-            return {"v": 1, "mode": "feed", "cursor": dict(self._data_source.cursor)}
-        return {}
+        if self._source.delta is Delta.NONE or self._data_source.cursor is None or is_full:
+            return {}
+        if self._is_rescoped() or is_listing_due:
+            return {}
+        cursor = dict(self._data_source.cursor)
+        return {"v": 1, "mode": "feed", "cursor": cursor, "scope": self._source.scope}
+
+    def _is_rescoped(self) -> bool:
+        """Return whether the settings choose something else than what was synced last."""
+        return self._data_source.synced_scope not in (None, self._source.scope)
 
     def _begin_listing(self, **more: Any) -> None:
         pending = self._source.start_cursor()
@@ -194,6 +211,8 @@ class _Run:
             "cursor": None,
             "pending_cursor": dict(pending) if pending is not None else None,
             "sweep_id": sweep_id,
+            "scope": self._source.scope,
+            "is_rescoped": self._is_rescoped(),
             **more,
         }
 
@@ -249,25 +268,42 @@ class _Run:
         is_listing = self._progress["mode"] == "listing"
         absent: dict[str, None] = {}
         job_type = JobType.FULL_SYNC if self._request.job_type is JobType.FULL_SYNC else JobType.DELTA
-        known = StoredKnown(self._parts.database, self._data_source)
-        for listed in self._source.pages(self._progress["cursor"], known, job_type):
+        self._is_complete = bool(self._progress.get("complete"))  # it died after the last page of its listing
+        for listed in (
+            () if self._is_complete else self._source.pages(self._progress["cursor"], self._known(), job_type)
+        ):
             page = accepted(listed)
             self._parts.faults.reach("page_listed")
             absent |= {change.external_id: None for change in page.changes if change.kind is ChangeKind.ABSENT}
             self._is_complete = self._is_complete or page.complete
             if page.cursor_after is not None:
                 self._progress = {**self._progress, "cursor": dict(page.cursor_after)}
+            if page.complete and is_listing:
+                self._progress = {**self._progress, "complete": True}
             yield from self._work_page(page)
         self._settle()
-        if is_listing and self._is_complete:
-            yield from self._remove_absent(list(absent))
+        if self._is_complete if is_listing else absent:
+            yield from self._remove_absent(absent)
+
+    def _known(self) -> StoredKnown:
+        sweep_id = self._progress.get("sweep_id")
+        return StoredKnown(
+            self._parts.database,
+            self._data_source,
+            settle=self._settle_quietly,
+            sweep_id=UUID(sweep_id) if sweep_id is not None else None,
+        )
+
+    def _settle_quietly(self) -> None:
+        """Commit what is in flight because the source wants to see it; the page after is the boundary to stop at."""
+        self._was_settled = self._settle() or self._was_settled
 
     def _work_page(self, page: Page) -> Iterator[Progress]:
         changes = collapse(change for change in page.changes if change.kind is not ChangeKind.ABSENT)
         if self._in_flight is not None and self._in_flight[0].external_ids & changes.keys():
             self._settle()  # the same item on two pages: the second must see what the first stored
         stored, children = self._stored(list(changes))
-        steps = decide(changes, stored, self._source.same_content)
+        steps = decide(changes, stored, self._source.same_content, reconsidered=self._reconsidered())
         extra = Counts(found=page.unchanged + len(page.failures), unchanged=page.unchanged, failed=len(page.failures))
         cuts = list(windows(steps, most_items=BATCH_ITEMS, most_bytes=BATCH_BYTES))
         for number, window in enumerate(cuts, 1):
@@ -279,9 +315,12 @@ class _Run:
             if number < len(cuts):
                 yield from self._commit(batch, pages=0, progress=self._progress_before_page(page))
                 continue
-            yield from self._commit(_with(batch, extra, page.failures), pages=1, progress=self._progress)
-        if not cuts and (extra.found or page.cursor_after is not None):
-            yield from self._commit(_with(Batch(), extra, page.failures), pages=1, progress=self._progress)
+            yield from self._commit(_with(batch, extra, page), pages=1, progress=self._progress)
+        if not cuts and (extra.found or page.cursor_after is not None or page.containers):
+            yield from self._commit(_with(Batch(), extra, page), pages=1, progress=self._progress)
+
+    def _reconsidered(self) -> Collection[str]:
+        return ("too_large",) if self._progress.get("is_rescoped") else ()
 
     def _progress_before_page(self, page: Page) -> Mapping[str, Any]:
         return self._progress if page.cursor_after is None else self._committed_progress
@@ -300,14 +339,23 @@ class _Run:
             if self._builder.forget_unavailable() >= MOST_UNAVAILABLE:
                 return
 
-    def _remove_absent(self, from_source: Sequence[str]) -> Iterator[Progress]:
+    def _remove_absent(self, from_source: Iterable[str]) -> Iterator[Progress]:
         """Delete what a complete listing did not show, unless it is so much that someone should look first."""
         sweep_id = self._progress.get("sweep_id")
         absent = list(from_source)
-        if sweep_id is not None:
-            with self._parts.database.transaction_with_rls(self._lease.user_id) as connection:
-                absent += sync_items.unseen(connection, self._lease, sweep_id=UUID(sweep_id))
-        if is_mass_delete(len(absent), self._live_before) and not self._request.confirm_deletes:
+        with self._parts.database.transaction_with_rls(self._lease.user_id) as connection:
+            # Of what a source names, only what is there counts.
+            absent = [
+                external_id
+                for external_id, stored in sync_items.known(connection, self._lease, external_ids=absent).items()
+                if stored.sync_status is not SyncStatus.DELETED
+            ]
+            if sweep_id is not None:
+                unseen = sync_items.unseen(connection, self._lease, sweep_id=UUID(sweep_id))
+                absent = list(dict.fromkeys([*absent, *unseen]))
+        # Whoever narrows the scope wants the rest gone; a listing without any item is never taken for that.
+        is_wanted = self._request.confirm_deletes or (self._progress.get("is_rescoped") and self._counts.found > 0)
+        if is_mass_delete(len(absent), self._live_before) and not is_wanted:
             self._awaiting = (
                 f"{len(absent)} of {self._live_before} items are gone from the source, so nothing was deleted here."
                 " If that is right, sync again and confirm the deletes; if not, look at the source first"
@@ -353,7 +401,11 @@ class _Run:
 
     def _commit(self, batch: Batch, *, pages: int, progress: Mapping[str, Any]) -> Iterator[Progress]:
         """Hand a batch to the committer and report the one before, which is now done."""
-        told = self._settle()
+        told = self._settle() or self._was_settled
+        self._was_settled = False
+        calls = self._source.provider_calls
+        batch = replace(batch, counts=batch.counts.plus(Counts(provider_calls=calls - self._calls_counted)))
+        self._calls_counted = calls
         self._in_flight = (batch, self._committer.submit(self._writer.write, batch, pages=pages, progress=progress))
         self._pages += pages
         self._committed_progress = progress
@@ -384,16 +436,28 @@ class _Run:
         message = f"{failed} items failed: `workstation jobs show {self._job_id}` names them" if failed else ""
         with self._parts.database.transaction_with_rls(self._lease.user_id) as connection:
             data_sources.prove_lease(connection, self._lease)
-            sync_jobs.end(connection, user_id=self._lease.user_id, job_id=self._job_id, status=status, message=message)
+            sync_jobs.end(
+                connection,
+                user_id=self._lease.user_id,
+                job_id=self._job_id,
+                status=status,
+                message=message,
+                provider_calls=self._source.provider_calls - self._calls_counted,
+            )
             data_sources.promote(
                 connection,
                 self._lease,
                 cursor=self._cursor_to_promote(),
+                scope=self._source.scope,
+                is_listed=self._is_complete,
                 status=status.value,
                 items_synced=self._counts.created + self._counts.updated,
             )
             if self._is_complete:
                 sync_jobs.supersede_unconfirmed(connection, self._lease)
+                sweep_id = self._progress.get("sweep_id")
+                if sweep_id is not None:
+                    sync_containers.forget_unseen(connection, self._lease, sweep_id=UUID(sweep_id))
                 sync_failures.resolve_unlisted(connection, self._lease, job_id=self._job_id)
             self._parts.faults.reach("end_before_commit")
         self._parts.faults.reach("end_committed")
@@ -428,12 +492,13 @@ class _Run:
                     status=status,
                     message=storable(message),
                     wait_s=wait_s,
+                    provider_calls=self._source.provider_calls - self._calls_counted,
                 )
                 if was_running:  # else a newer run has taken over, and knows better
-                    before = self._status_before
-                    self._set_status(
-                        connection, *((connection_status, storable(message)) if connection_status else before)
-                    )
+                    if connection_status is None:
+                        self._set_status(connection, *self._status_before)
+                    else:  # only a grant that is gone says anything new of the connection
+                        self._set_status(connection, connection_status, storable(message), needs_reauth=True)
         except RetryableError:
             return
 
@@ -441,21 +506,11 @@ class _Run:
         return JobResult(self._job_id, status, self._counts, self._pages, message)
 
 
-class StoredKnown:
-    """The database's answer to a source that asks what is known."""
-
-    def __init__(self, database: Database, data_source: DataSource) -> None:
-        self._database = database
-        self._data_source = data_source
-
-    def items(self) -> Iterator[KnownItem]:
-        return sync_items.stream(self._database, user_id=self._data_source.user_id, data_source_id=self._data_source.id)
-
-
-def _with(batch: Batch, extra: Counts, failures: Sequence[ItemFailure]) -> Batch:
+def _with(batch: Batch, extra: Counts, page: Page) -> Batch:
     # An item that was seen but could not be described is not absent.
-    seen = [*batch.seen, *(failure.external_id for failure in failures)]
-    return replace(batch, counts=batch.counts.plus(extra), failures=[*batch.failures, *failures], seen=seen)
+    seen = [*batch.seen, *(failure.external_id for failure in page.failures)]
+    failures = [*batch.failures, *page.failures]
+    return replace(batch, counts=batch.counts.plus(extra), failures=failures, seen=seen, containers=page.containers)
 
 
 def drive(syncing: Generator[Progress, None, JobResult]) -> JobResult:

@@ -26,7 +26,7 @@ from workstation_pipelines.sync.vectorize import Vectorizer
 if TYPE_CHECKING:
     from workstation_pipelines.text.extract import SandboxedExtractor
 
-SCHEMA_REVISION = "006_etl_pipelines"
+SCHEMA_REVISION = "008_source_state"
 """The revision this code was written for; a test compares it with the newest migration."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,10 @@ class FolderConfig:
     include_hidden: bool = False
     follow_symlinks: bool = False
     max_file_bytes: int = 50 * MIB
+
+    def scope(self) -> str:
+        """A digest of all that decides what is listed and taken."""
+        return blake2b(repr(self).encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
     @classmethod
     def parse(cls, raw: Mapping[str, Any]) -> FolderConfig:
