@@ -8,7 +8,7 @@ import timeit
 import pytest
 
 from workstation_pipelines.model import Content, Extracted
-from workstation_pipelines.text.extract import SandboxedExtractor, detect_mime_type
+from workstation_pipelines.text.extract import SandboxedExtractor, detect_mime_type, has_text
 from workstation_pipelines.text.language import detect_language
 
 GERMAN = "Die Größe der Boje ist für den Hafen nicht zu groß, und sie schwimmt auch bei Eis."
@@ -145,3 +145,19 @@ def test_markdown_of_five_kilobytes_takes_little_time() -> None:
     best_s = min(timeit.repeat(lambda: extractor.extract(content), number=50, repeat=5)) / 50
     # 50 us on an idle machine; the bound only notices an order of magnitude.
     assert best_s < 0.000_5
+
+
+@pytest.mark.parametrize(
+    ("mime_type", "is_worth_fetching"),
+    [
+        ("application/pdf", True),
+        ("text/markdown; charset=utf-8", True),
+        ("text/x-python", True),
+        ("application/octet-stream", True),
+        ("", True),
+        ("image/png", False),
+        ("video/mp4", False),
+    ],
+)
+def test_only_what_nothing_reads_is_not_worth_fetching(mime_type: str, is_worth_fetching: bool) -> None:
+    assert has_text(mime_type) is is_worth_fetching

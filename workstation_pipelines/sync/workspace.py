@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from workstation_pipelines.db import data_sources, embedded, vectors
 from workstation_pipelines.db.data_sources import DataSource
 from workstation_pipelines.db.engine import Database
+from workstation_pipelines.db.pacing import PostgresPacer
 from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.identity import Uuid7, utc_now
 from workstation_pipelines.index.contract import Embedder, Splitter
@@ -18,6 +19,8 @@ from workstation_pipelines.model import IndexConfig, JobResult, JobType, Progres
 from workstation_pipelines.settings import Settings
 from workstation_pipelines.sources import SourceContext, open_source
 from workstation_pipelines.sources.contract import Source
+from workstation_pipelines.sources.credentials import CredentialProvider
+from workstation_pipelines.sync.credentials import NotConnected, Vault, needs_credentials
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.plan import Plan, plan_sync
 from workstation_pipelines.sync.run import SyncParts, SyncRequest, run_sync
@@ -119,12 +122,27 @@ class Workspace:
     def vectorizer(self, user_id: UserId) -> Vectorizer:
         return Vectorizer(self.splitter, self.embedder, self.index_config(user_id))
 
+    @cached_property
+    def vault(self) -> Vault:
+        return Vault(self.database, self.settings, utc_now)
+
     def open_source(self, data_source: DataSource) -> Source:
         """Raises InvalidRequestError for a config that cannot be used."""
-        return self.open_config(data_source.source_type, data_source.config)
+        return self.open_with(data_source, self.vault.provider(data_source))
+
+    def open_with(self, data_source: DataSource, credentials: CredentialProvider | None) -> Source:
+        """Open a source with other credentials than its stored ones. Raises InvalidRequestError."""
+        account = data_source.external_account or str(data_source.id)
+        return self._open(data_source.source_type, data_source.config, credentials, account)
 
     def open_config(self, source_type: SourceType, config: Mapping[str, Any]) -> Source:
         """Open a source that need not be stored yet. Raises InvalidRequestError for a config that cannot be used."""
+        credentials = NotConnected() if needs_credentials(source_type) else None
+        return self._open(source_type, config, credentials, "")
+
+    def _open(
+        self, source_type: SourceType, config: Mapping[str, Any], credentials: CredentialProvider | None, account: str
+    ) -> Source:
         from workstation_pipelines.text.extract import detect_mime_type
 
         context = SourceContext(
@@ -132,6 +150,9 @@ class Workspace:
             new_id=self.new_id,
             detect=detect_mime_type,
             folder_roots=self.settings.folder_roots(),
+            credentials=credentials,
+            account=account,
+            urls=self.settings.source_urls(source_type),
         )
         return open_source(source_type, config, context)
 

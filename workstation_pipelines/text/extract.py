@@ -28,7 +28,7 @@ from workstation_pipelines.text.formats.table import FORMATS, Format, format_for
 from workstation_pipelines.text.limits import ExtractionLimits
 from workstation_pipelines.text.mime import detect_mime_type
 
-__all__ = ["ExtractionLimits", "SandboxedExtractor", "detect_mime_type"]
+__all__ = ["ExtractionLimits", "SandboxedExtractor", "detect_mime_type", "has_text"]
 
 _IN_PROCESS = {
     "workstation_pipelines.text.formats.plain:read": plain.read,
@@ -46,6 +46,11 @@ _OUT_OF_MEMORY_MARKS = (
 _LAST_WORDS_BYTES = 4_096
 _HEAD_BYTES = 8_192
 _CONTAINER_STARTS = (b"PK", b"\xd0\xcf\x11\xe0")
+
+
+def has_text(mime_type: str) -> bool:
+    """Return whether anything reads this type, so that fetching such a file is worth it; also when the type says nothing."""
+    return mime.says_nothing(mime_type) or format_for(FORMATS, mime_type.partition(";")[0].strip().lower()) is not None
 
 
 class SandboxedExtractor:

@@ -126,6 +126,11 @@ _WITH_MAGIC = _OFFICE_ZIPS | {PDF, DOC, PPT, XLS, MSG, OLE, ZIP, RTF}
 _SAYS_NOTHING = frozenset({"", BINARY, "text/plain", "binary/octet-stream"})
 
 
+def says_nothing(mime_type: str) -> bool:
+    """Return whether a declared type is what servers say when they do not know."""
+    return mime_type in _SAYS_NOTHING
+
+
 def detect_mime_type(name: str, head: bytes) -> str:
     """Return the lower-case mime type of a file called `name` (may be a path) that starts with `head`.
 
