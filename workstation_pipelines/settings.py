@@ -8,15 +8,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from workstation_pipelines.errors import InvalidRequestError
+from workstation_pipelines.model import SourceType
 
 APP_DRIVER = "psycopg"
 DAGSTER_DRIVER = "psycopg2"
@@ -30,13 +32,54 @@ class EmbedderName(StrEnum):
     HASHING = "hashing"
 
 
+class Vendor(BaseModel):
+    """What an operator may choose for one vendor: each field, in capitals behind the vendor's name, is a variable.
+
+    `*_url` replace the vendor's own addresses, for a fake, a proxy or a national cloud; only the OAuth client is needed.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+
+    api_url: str | None = None
+    content_url: str | None = None
+    files_url: str | None = None
+    export_url: str | None = None
+    authorize_url: str | None = None
+    token_url: str | None = None
+    client_id: str | None = None
+    client_secret: SecretStr | None = None
+
+    @field_validator("api_url", "content_url", "files_url", "export_url", "authorize_url", "token_url")
+    @classmethod
+    def _is_safe(cls, value: str | None) -> str | None:
+        return value and safe_url(value)
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthClient:
+    """A client registered at a vendor. `variables` name its settings, for messages; None is the vendor's default URL."""
+
+    client_id: str | None
+    client_secret: SecretStr | None
+    authorize_url: str | None
+    token_url: str | None
+    variables: tuple[str, str]
+
+
 class Settings(BaseSettings):
-    """What an operator may choose. Each field names its variable; every one has a default.
+    """What an operator may choose. Each field names its variable, or the beginning of several; every one has a default.
 
     Secrets and database URLs, which may hold a password, never appear in a repr.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+    model_config = SettingsConfigDict(
+        frozen=True,
+        extra="ignore",
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+        env_nested_delimiter="_",  # GMAIL_API_URL is the field `api_url` of `gmail`
+        env_nested_max_split=1,
+    )
 
     home: Path = Field(Path("~/.workstation"), alias="WORKSTATION_HOME")
     """Where the embedded database, logs and Dagster's files live."""
@@ -86,6 +129,42 @@ class Settings(BaseSettings):
     token_keys: SecretStr | None = Field(None, alias="WORKSTATION_TOKEN_KEYS")
     """Keys that seal stored credentials: `<id>:<base64 of 32 bytes>`, newest first, separated by commas."""
 
+    google_drive: Vendor = Field(Vendor(), alias="GOOGLE_DRIVE")
+    """GOOGLE_DRIVE_API_URL, _EXPORT_URL, _AUTHORIZE_URL, _TOKEN_URL, _CLIENT_ID, _CLIENT_SECRET."""
+
+    gmail: Vendor = Field(Vendor(), alias="GMAIL")
+    """GMAIL_API_URL, _AUTHORIZE_URL, _TOKEN_URL, _CLIENT_ID, _CLIENT_SECRET."""
+
+    notion: Vendor = Field(Vendor(), alias="NOTION")
+    """NOTION_API_URL, _AUTHORIZE_URL, _TOKEN_URL, _CLIENT_ID, _CLIENT_SECRET."""
+
+    slack: Vendor = Field(Vendor(), alias="SLACK")
+    """SLACK_API_URL, _FILES_URL, _AUTHORIZE_URL, _TOKEN_URL, _CLIENT_ID, _CLIENT_SECRET."""
+
+    dropbox: Vendor = Field(Vendor(), alias="DROPBOX")
+    """DROPBOX_API_URL, _CONTENT_URL, _AUTHORIZE_URL, _TOKEN_URL, _CLIENT_ID, _CLIENT_SECRET."""
+
+    onedrive: Vendor = Field(Vendor(), alias="ONEDRIVE")
+    """ONEDRIVE_API_URL, _AUTHORIZE_URL, _TOKEN_URL, _CLIENT_ID, _CLIENT_SECRET."""
+
+    google_client_id: str | None = Field(None, alias="GOOGLE_CLIENT_ID")
+    """The OAuth client for Google Drive and Gmail, where they have none of their own."""
+
+    google_client_secret: SecretStr | None = Field(None, alias="GOOGLE_CLIENT_SECRET")
+    """Its secret."""
+
+    microsoft_client_id: str | None = Field(None, alias="MICROSOFT_CLIENT_ID")
+    """The OAuth client for OneDrive, where it has none of its own."""
+
+    microsoft_client_secret: SecretStr | None = Field(None, alias="MICROSOFT_CLIENT_SECRET")
+    """Its secret; a public client has none."""
+
+    composio_api_url: str = Field("https://backend.composio.dev", alias="COMPOSIO_API_URL")
+    """Base URL of Composio, for sources whose credentials it keeps."""
+
+    composio_api_key: SecretStr | None = Field(None, alias="COMPOSIO_API_KEY")
+    """The key of one's project at Composio."""
+
     fault: str | None = Field(None, alias="WORKSTATION_FAULT", pattern=r"^[a-z0-9_.]+:[1-9][0-9]*(:stop)?$")
     """For crash tests: die, or with `:stop` pause, at the nth passage of a named point, `name:nth`. Off when unset."""
 
@@ -109,6 +188,8 @@ class Settings(BaseSettings):
                 for problem in error.errors()
             )
             raise InvalidRequestError(f"Settings cannot be used: {problems}.") from None
+        except SettingsError as error:  # a variable with the bare name of a vendor, such as SLACK
+            raise InvalidRequestError(f"Settings cannot be used: {error}.") from None
 
     @field_validator("home", "dagster_home_override")
     @classmethod
@@ -124,6 +205,11 @@ class Settings(BaseSettings):
     @classmethod
     def _for_dagster(cls, value: str | None) -> str | None:
         return value and with_driver(value, DAGSTER_DRIVER)
+
+    @field_validator("composio_api_url")
+    @classmethod
+    def _composio_is_safe(cls, value: str) -> str:
+        return safe_url(value)
 
     @model_validator(mode="after")
     def _overlap_is_smaller(self) -> Self:
@@ -170,6 +256,55 @@ class Settings(BaseSettings):
         parts = [part for part in self.folder_roots_text.split(os.pathsep) if part.strip()]
         return tuple(Path(part).expanduser().resolve() for part in parts)
 
+    def source_urls(self, source_type: SourceType) -> dict[str, str]:
+        """Return the base URLs that replace a vendor's own, by the names that connectors give them."""
+        vendor = self._vendor(source_type)
+        found = {
+            "api": vendor.api_url,
+            "content": vendor.content_url,
+            "files": vendor.files_url,
+            "export": vendor.export_url,
+        }
+        return {name: url for name, url in found.items() if url}
+
+    def oauth_client(self, source_type: SourceType) -> OAuthClient:
+        """Return the client registered at a source's vendor; its id is None when nobody has set one."""
+        vendor = self._vendor(source_type)
+        prefix, shared_id, shared_secret = {
+            SourceType.GOOGLE_DRIVE: ("GOOGLE", self.google_client_id, self.google_client_secret),
+            SourceType.GMAIL: ("GOOGLE", self.google_client_id, self.google_client_secret),
+            SourceType.ONEDRIVE: ("MICROSOFT", self.microsoft_client_id, self.microsoft_client_secret),
+        }.get(source_type, (source_type.value.upper(), None, None))
+        # An id of its own never goes with the shared client's secret.
+        is_own = vendor.client_id is not None
+        return OAuthClient(
+            client_id=vendor.client_id if is_own else shared_id,
+            client_secret=vendor.client_secret if is_own else shared_secret,
+            authorize_url=vendor.authorize_url,
+            token_url=vendor.token_url,
+            variables=(f"{prefix}_CLIENT_ID", f"{prefix}_CLIENT_SECRET"),
+        )
+
+    def _vendor(self, source_type: SourceType) -> Vendor:
+        found = getattr(self, source_type.value, None)
+        return found if isinstance(found, Vendor) else Vendor()
+
+
+def safe_url(url: str) -> str:
+    """Return a base URL without its last slash. Raises ValueError unless it is https, or http on this machine.
+
+    The address gets people's tokens.
+    """
+    try:
+        parts = urlsplit(url.strip())
+        is_here = parts.hostname in ("127.0.0.1", "localhost", "::1")
+        is_plain = parts.username is None and not parts.query and not parts.fragment and parts.port != 0
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if not parts.hostname or not is_plain or parts.scheme not in ("https", "http" if is_here else "https"):
+        raise ValueError("is not an https URL (http is for this machine only) without user, query and fragment")
+    return url.strip().rstrip("/")
+
 
 def with_driver(url: str, driver: str) -> str:
     """Return a PostgreSQL URL for SQLAlchemy with `driver`, whatever driver or short scheme it named before.
@@ -197,4 +332,4 @@ def libpq_url(url: str) -> str:
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
-    return f"{location[0]}: " if location else ""
+    return f"{'_'.join(map(str, location)).upper()}: " if location else ""

@@ -228,4 +228,6 @@ class OAuthRefreshProvider:
             return self._refresh(tokens)
         if rejected is None and self._still_works(tokens):
             return tokens
-        raise ReauthorizeError("its token is refused and nothing refreshes it: `workstation source connect` connects again")
+        raise ReauthorizeError(
+            "its token is refused and nothing refreshes it: `workstation source connect` connects again"
+        )

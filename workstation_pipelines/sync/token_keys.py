@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -48,10 +49,8 @@ def _kept(file: Path, now: datetime) -> str:
             new.write(new_key(key_id_of(now)) + "\n")
             new.flush()
             os.fsync(new.fileno())
-        try:
+        with suppress(FileExistsError):
             os.link(name, file)
-        except FileExistsError:
-            pass
     finally:
         os.unlink(name)
     return _read(file)
@@ -61,9 +60,13 @@ def _read(file: Path) -> str:
     try:
         with open(file, encoding="ascii") as opened:
             if os.fstat(opened.fileno()).st_mode & 0o077:
-                raise InvalidRequestError(f"{file} can be read by others: `chmod 600` it, or make a new key if they may have")
+                raise InvalidRequestError(
+                    f"{file} can be read by others: `chmod 600` it, or make a new key if they may have"
+                )
             return opened.read()
     except FileNotFoundError:
         raise
     except (OSError, UnicodeDecodeError) as error:
-        raise InvalidRequestError(f"{file} cannot be read ({type(error).__name__}): it holds the keys to credentials") from None
+        raise InvalidRequestError(
+            f"{file} cannot be read ({type(error).__name__}): it holds the keys to credentials"
+        ) from None

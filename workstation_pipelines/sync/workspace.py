@@ -143,12 +143,14 @@ class Workspace:
     def _open(
         self, source_type: SourceType, config: Mapping[str, Any], credentials: CredentialProvider | None, account: str
     ) -> Source:
-        from workstation_pipelines.text.extract import detect_mime_type
+        from workstation_pipelines.text.extract import detect_mime_type, has_text
 
         context = SourceContext(
             clock=utc_now,
             new_id=self.new_id,
             detect=detect_mime_type,
+            has_text=has_text,
+            pacer=PostgresPacer(self.database),
             folder_roots=self.settings.folder_roots(),
             credentials=credentials,
             account=account,
