@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from threading import Lock
 from typing import Any, TypeVar
@@ -204,7 +205,7 @@ class VendorApi:
                             return self._downloaded(hop.call, response, limit_bytes, until)
                         location = response.headers["location"]
                     # Without our token and headers, wherever it leads.
-                    hop, token = self._given(ask.call, _joined(hop.url, location)), None
+                    hop, token = replace(self._given(ask.call, _joined(hop.url, location)), is_bare=True), None
             raise UnexpectedReplyError(f"{self._provider} {ask.call.name}: it redirects without end", wait_s=60)
 
         return self._retried(ask, once)
@@ -261,6 +262,8 @@ class VendorApi:
         if not (ask.call.is_authorized and ask.is_ours):
             return attempt(None)
         token = self._checked_token(self._credentials.access_token())
+        if token is None:
+            return attempt(None)
         try:
             return attempt(token)
         except ReauthorizeError as error:
@@ -268,10 +271,11 @@ class VendorApi:
                 raise  # a newer token would be told the same
         return attempt(self._checked_token(self._credentials.access_token(rejected=token)))
 
-    def _checked_token(self, token: str) -> str:
-        if not is_token(token):
+    def _checked_token(self, token: str) -> str | None:
+        """Return None for an empty one: the credentials' own transport sees to it."""
+        if token and not is_token(token):
             raise ReauthorizeError(f"{self._provider}: its token holds characters that no token has: connect it again")
-        return token
+        return token or None
 
     def _wait_for_turn(self, call: Call) -> None:
         per_s = self._rates.get(f"{self._provider}.{call.pace or call.name}", call.per_s)

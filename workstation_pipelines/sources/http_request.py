@@ -17,7 +17,10 @@ _HEADER = re.compile(r"[\t\x20-\x7e]*")
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A Call made out: where to, and with what. `is_given` marks a link that the vendor gave, `is_ours` one below a base."""
+    """A Call made out: where to, and with what.
+
+    `is_given` marks a link that the vendor gave, `is_ours` one below a base, `is_bare` one that goes without our token.
+    """
 
     call: Call
     url: httpx.URL
@@ -26,6 +29,7 @@ class Ask:
     headers: Mapping[str, str] | None = None
     is_given: bool = False
     is_ours: bool = True
+    is_bare: bool = False
 
 
 def is_token(token: str) -> bool:
@@ -53,7 +57,12 @@ def build_request(
             params=query,
             json=ask.body,
             headers=headers,
-            extensions={"call": ask.call, "is_given": ask.is_given},
+            # A transport that adds credentials by itself may do so for authorized requests only.
+            extensions={
+                "call": ask.call,
+                "is_given": ask.is_given,
+                "is_authorized": ask.call.is_authorized and ask.is_ours and not ask.is_bare,
+            },
         )
     except (httpx.InvalidURL, ValueError):  # its message would quote what could not be written
         return None
