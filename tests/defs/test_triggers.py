@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import dagster as dg
 import pytest
@@ -15,7 +15,7 @@ from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepo
 
 from tests.defs.place import ALICE, FOLDER, Place
 from workstation_pipelines.db import data_sources, schedules
-from workstation_pipelines.defs import partitions, runs, triggers
+from workstation_pipelines.defs import partitions, probing, runs, triggers
 from workstation_pipelines.errors import ReauthorizeError, SourceUnavailableError
 from workstation_pipelines.identity import utc_now
 
@@ -304,21 +304,21 @@ def test_probe_that_fails_goes_to_the_back_and_asks_for_nothing(place: Place) ->
     assert place.ask("SELECT count(*) FROM app.data_sources WHERE last_probe_token IS NOT NULL") == [(0,)]
 
 
-def test_bug_in_one_probe_does_not_hold_up_the_others_for_ever(place: Place) -> None:
+def test_bug_in_one_probe_does_not_hold_up_the_others(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.write("a.md")
     second = place.add_source("second", place.folder)
-    first_id = data_sources.to_probe(place.database, FOLDER, at_most=1)[0][1]
-    calls = iter([True])
+    calls = iter([True, False, True, True])
 
     def stumble(_since: str | None) -> None:
-        if next(calls, False):
+        if next(calls):
             raise KeyError("a bug")
 
     place.before_probe = stumble
+    monkeypatch.setattr(probing, "PROBE_THREADS", 1)
+    (request,) = look(place)
+    assert request.partition_key in {str(place.data_source.id), str(second.id)}
     with pytest.raises(KeyError):
         look(place)
-    assert data_sources.to_probe(place.database, FOLDER, at_most=1)[0][1] != first_id
-    assert {request.partition_key for request in look(place)} == {str(place.data_source.id), str(second.id)}
 
 
 def test_lost_grant_takes_the_source_out_of_probing(place: Place) -> None:
@@ -380,13 +380,43 @@ def test_failed_item_is_tried_again_when_due(place: Place) -> None:
     assert look(place) == []
 
 
-def test_long_probing_ends_with_the_tick(place: Place) -> None:
+def test_long_probing_ends_with_the_tick(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "PROBE_THREADS", 1)
     place.add_source("second", place.folder)
-    now_s = iter([0.0, 1.0, 31.0, 32.0])
+    now_s = iter([0.0, 1.0, probing.LONGEST_TICK_S + 1, probing.LONGEST_TICK_S + 2])
     triggers.look_for_changes(
         place.workspace, place.instance, FOLDER, cursor="9e9", clock=utc_now, monotonic=lambda: next(now_s)
     )
     assert place.ask("SELECT count(*) FROM app.data_sources WHERE last_probe_at IS NULL") == [(1,)]
+
+
+def test_ten_thousand_sources_are_probed_in_turn_so_many_a_tick(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.ask(
+        """INSERT INTO app.data_sources (id, user_id, name, source_type, config)
+           SELECT gen_random_uuid(), 'alice', 'crowd ' || n, 'local_folder', '{"path": "/nowhere"}'
+             FROM generate_series(1, 9999) n"""
+    )
+    probed: list[UUID] = []
+    monkeypatch.setattr(probing, "_look", lambda _workspace, _instance, _user, source: probed.append(source))
+    for _ in range(4):
+        assert look(place) == []
+    assert len(set(probed)) == len(probed) == 4 * probing.PROBES_PER_TICK
+    (plan,) = place.workspace.database.query_with_rls(
+        ALICE, "SELECT count(*) FROM app.sources_to_probe('local_folder', 300)"
+    )
+    assert plan[0] == probing.PROBES_PER_TICK
+
+
+def test_a_tick_asks_for_so_many_runs_and_leaves_the_rest_to_the_next(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probing, "RUNS_PER_TICK", 2)
+    monkeypatch.setattr(probing, "PROBE_THREADS", 1)
+    place.write("a.md")
+    sources = {str(place.data_source.id)} | {str(place.add_source(f"s{n}", place.folder).id) for n in range(3)}
+    asked = [request.partition_key for request in (*look(place), *look(place))]
+    assert len(asked) == 4
+    assert set(asked) == sources
 
 
 def test_definitions_evaluate_with_their_resource(place: Place) -> None:

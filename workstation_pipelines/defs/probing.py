@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import blake2b
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
     from workstation_pipelines.db.health import SourceState
     from workstation_pipelines.sync.workspace import Workspace
 
-PROBES_PER_TICK = 20
-LONGEST_TICK_S = 30.0
-"""Dagster gives a tick 60 seconds; one probe may take a few."""
+PROBES_PER_TICK = 300
+PROBE_THREADS = 6
+"""Probes wait for a vendor most of the time; each holds a database connection only for moments."""
+
+RUNS_PER_TICK = 100
+LONGEST_TICK_S = 25.0
+"""Dagster gives a tick 60 seconds: one probe may take a few, and creating a run takes up to 0.2."""
 
 SILENT_FOR = timedelta(minutes=5)
 """A running job that has committed nothing for so long is dead or stuck; if it lives, the lease keeps a second one out."""
@@ -56,15 +61,23 @@ def wishes(
     found = data_sources.to_probe(workspace.database, source_type, at_most=PROBES_PER_TICK)
     busy = runs.busy_partitions(instance, [str(data_source_id) for _, data_source_id in found], clock)
     wished: list[Wish] = []
-    for user_id, data_source_id in found:
-        if monotonic() > end_s:
-            break
+
+    def look(source: tuple[UserId, DataSourceId]) -> None:
+        user_id, data_source_id = source
+        if monotonic() > end_s or len(wished) >= RUNS_PER_TICK:
+            return  # it stays at the front
         # Marked before the look: a source whose probe is a bug then goes to the back, and does not hold up the others.
         _store(workspace, user_id, data_source_id, None)
         wish = None if str(data_source_id) in busy else _look(workspace, instance, user_id, data_source_id)
-        if wish is not None:
+        if wish is not None and not _is_granted(workspace, instance, wish):
             wished.append(wish)
-    return [wish for wish in wished if not _is_granted(workspace, instance, wish)]
+
+    with ThreadPoolExecutor(PROBE_THREADS, thread_name_prefix="probe") as threads:
+        looks = [threads.submit(look, source) for source in found]
+    bugs = [bug for bug in (done.exception() for done in looks) if bug is not None]
+    if bugs and not wished:  # else the others' runs come first, and a later tick is loud
+        raise bugs[0]
+    return wished
 
 
 def _is_granted(workspace: Workspace, instance: dg.DagsterInstance, wish: Wish) -> bool:
