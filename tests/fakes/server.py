@@ -106,7 +106,7 @@ class FakeVendor:
         self.desk: Callable[[Request], Answer | None] = lambda _request: None
         """Answers OAuth requests, when there is somebody to do it."""
         self._server = _Server(("127.0.0.1", 0), _handler(self))
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
         self._thread.start()
 
     @property

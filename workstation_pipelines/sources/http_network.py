@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import httpcore
@@ -139,10 +141,16 @@ class NetworkTransport(httpx.HTTPTransport):
     """httpx's own transport over a Network: HTTP/1.1, no proxies, no retries."""
 
     def __init__(self, network: Network) -> None:
-        # httpx offers no way to pass a network backend; the pool that replaces its own is public.
-        verified = httpx.create_ssl_context(trust_env=False)
+        verified = _verified()
         super().__init__(verify=verified, trust_env=False)
+        # httpx offers no way to pass a network backend; the pool that replaces its own is public.
         self._pool = httpcore.ConnectionPool(
             ssl_context=verified, max_connections=100, max_keepalive_connections=20, keepalive_expiry=5.0,
             network_backend=network,
         )  # fmt: skip
+
+
+@cache
+def _verified() -> ssl.SSLContext:
+    """One context serves all: it takes longer to load the authorities than to ask a vendor something."""
+    return httpx.create_ssl_context(trust_env=False)
