@@ -67,6 +67,7 @@ READ_SCOPE = "https://www.googleapis.com/auth/drive.readonly"
 
 _WIDER_SCOPES = frozenset({"https://www.googleapis.com/auth/drive"})
 _UNKNOWN_TYPES = frozenset({"application/octet-stream", "application/x-unknown"})
+_HEAD_BYTES = 8192
 _RECONCILE_EVERY = timedelta(days=30)
 
 
@@ -216,7 +217,10 @@ class GoogleDrive:
                     f"{item.external_id}: its bytes differ from Drive's checksum, twice: upload it again",
                     reason="corrupt",
                 )
-        return Content(body, item.title, item.mime_type, external_hash)
+        mime_type = item.mime_type
+        if mime_type in _UNKNOWN_TYPES:
+            mime_type = self._context.detect(item.title, body[:_HEAD_BYTES])
+        return Content(body, item.title, mime_type, external_hash)
 
     def close(self) -> None:
         self._api.close()

@@ -9,7 +9,7 @@ from typing import Any
 from workstation_pipelines.errors import SkipItemError, UnexpectedReplyError
 from workstation_pipelines.sources.google_drive_files import FILE_FIELDS, FOLDER, SHORTCUT
 from workstation_pipelines.sources.google_drive_position import FOLDERS, drive_of
-from workstation_pipelines.sources.http import Call, VendorApi
+from workstation_pipelines.sources.http import Call, PageTokens, VendorApi
 
 ABOUT = Call("about.get", "GET", "/drive/v3/about", per_s=50, burst=50, pace="requests")
 START_TOKEN = Call("changes.start", "GET", "/drive/v3/changes/startPageToken", per_s=50, burst=50, pace="requests")
@@ -65,8 +65,6 @@ class DriveCalls:
         next_token, start_token = _token(fields, "nextPageToken", CHANGES), _token(fields, "newStartPageToken", CHANGES)
         if next_token is None and start_token is None:
             raise _unexpected(CHANGES, "neither `nextPageToken` nor `newStartPageToken`")
-        if next_token == token:
-            raise _unexpected(CHANGES, "the page token that was sent, so it would never end")
         return ChangesPage(_list(fields, "changes", CHANGES), next_token, start_token)
 
     def has_changes(self, corpus: str, token: str) -> bool:
@@ -94,7 +92,7 @@ class DriveCalls:
 
     def drives(self) -> Iterator[tuple[str, str]]:
         """Yield id and name of each shared drive that the account is a member of."""
-        page_token, seen = None, set()
+        page_token, page_tokens = None, PageTokens("google_drive drives.list")
         while True:
             fields = self._api.json(
                 DRIVES,
@@ -107,9 +105,7 @@ class DriveCalls:
             page_token = _token(fields, "nextPageToken", DRIVES)
             if page_token is None:
                 return
-            if page_token in seen:
-                raise _unexpected(DRIVES, "a page token it gave before, so it would never end")
-            seen.add(page_token)
+            page_tokens.step(page_token)
 
     def is_member(self, drive_id: str) -> None:
         """Raises ItemGoneError or SkipItemError when the account is no member of a shared drive."""
@@ -152,8 +148,6 @@ class DriveCalls:
             headers=headers,
         )
         next_token = _token(fields, "nextPageToken", FILES)
-        if next_token is not None and next_token == page_token:
-            raise _unexpected(FILES, "the page token that was sent, so it would never end")
         return FilesPage(_list(fields, "files", FILES), next_token, fields.get("incompleteSearch") is True)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from workstation_pipelines.errors import CursorExpiredError, ItemGoneError, SkipItemError, UnexpectedReplyError
+from workstation_pipelines.errors import CursorExpiredError, SkipItemError, UnexpectedReplyError
 from workstation_pipelines.model import Change, ChangeKind, Container, Item, ItemFailure, Page
 from workstation_pipelines.sources import google_drive_files as files
 from workstation_pipelines.sources.contract import Known
@@ -21,6 +21,7 @@ from workstation_pipelines.sources.google_drive_position import (
     Position,
     drive_corpus,
 )
+from workstation_pipelines.sources.http import PageTokens
 
 _MOST_RESTARTS = 3
 
@@ -90,13 +91,9 @@ def in_pages(changes: Iterable[Change], at: Position) -> Iterator[Page]:
         yield Page(some, at.cursor())
 
 
-def endless(what: str) -> UnexpectedReplyError:
-    return UnexpectedReplyError(f"google_drive: the pages of {what} repeat without end: try again later", wait_s=60)
-
-
 def _list_corpora(reading: Reading, at: Position) -> Generator[Page, None, Position]:
     restarts = 0
-    seen: set[str] = set()
+    page_tokens = PageTokens("google_drive files.list")
     while at.listing is not None and at.listing.corpora:
         before = at.listing
         try:
@@ -105,14 +102,12 @@ def _list_corpora(reading: Reading, at: Position) -> Generator[Page, None, Posit
             # Page tokens live for hours. Only this corpus starts over, and shows some things once more.
             restarts += 1
             if before.page_token is None or restarts > _MOST_RESTARTS:
-                raise endless(before.corpora[0]) from None
+                raise _refused_token(before.corpora[0]) from None
             at = replace(at, listing=replace(before, part=FOLDERS, page_token=None))
-            seen.clear()
+            page_tokens = PageTokens("google_drive files.list")
             continue
         if after.page_token is not None:
-            if after.page_token in seen:
-                raise endless(before.corpora[0])
-            seen.add(after.page_token)
+            page_tokens.step(after.page_token)
         is_over = not (at.is_full_listing or after.corpora)
         at = replace(at, listing=None if is_over else after)
         yield replace(page, cursor_after=at.cursor())
@@ -164,15 +159,16 @@ def _list_folder(reading: Reading, at: Position, folder: Container) -> Generator
     corpus = drive_corpus(str(drive_id)) if reading.places.is_chosen(drive_id) else USER
     sweep = at.listing.sweep if at.listing is not None else ""
     page_token: str | None = None
-    seen: set[str | None] = set()
+    page_tokens = PageTokens("google_drive files.list")
     is_incomplete = False
-    while page_token not in seen:
-        seen.add(page_token)
+    while True:
         found: list[DriveFile] = []
         failures: list[ItemFailure] = []
         try:
             page = reading.calls.children(corpus, folder.external_id, key, page_token)
-        except ItemGoneError:
+        except CursorExpiredError:
+            raise _refused_token(folder.external_id) from None  # it stays open: the next run lists it from its start
+        except SkipItemError:
             page_token = None  # gone again, of which the log tells
         else:
             page_token, (found, failures) = page.next_token, _parsed(page.files)
@@ -191,7 +187,7 @@ def _list_folder(reading: Reading, at: Position, folder: Container) -> Generator
         yield Page(reading.upserts(found), at.cursor(), failures=failures, containers=containers)
         if page_token is None:
             return is_incomplete
-    raise endless(folder.external_id)
+        page_tokens.step(page_token)
 
 
 def _is_still_expected(places: Places, item: Item) -> bool:
@@ -210,6 +206,12 @@ def _parsed(entries: Sequence[object]) -> tuple[list[DriveFile], list[ItemFailur
         except BadFieldError as error:
             failures.append(files.failure(error))
     return found, failures
+
+
+def _refused_token(what: str) -> UnexpectedReplyError:
+    return UnexpectedReplyError(
+        f"google_drive files.list: it refuses the page tokens that it gave for {what}: try again later", wait_s=60
+    )
 
 
 def _failure(external_id: str, reason: str, message: str) -> ItemFailure:

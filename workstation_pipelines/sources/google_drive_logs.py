@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from workstation_pipelines.errors import CursorExpiredError, SkipItemError, UnexpectedReplyError
@@ -10,9 +10,10 @@ from workstation_pipelines.model import Change, ChangeKind, Container, Item, Pag
 from workstation_pipelines.sources import google_drive_feed as feed
 from workstation_pipelines.sources.google_drive_feed import Entries, Moves
 from workstation_pipelines.sources.google_drive_files import DriveFile
-from workstation_pipelines.sources.google_drive_listing import Reading, endless, in_pages, is_item, list_due
+from workstation_pipelines.sources.google_drive_listing import Reading, in_pages, is_item, list_due
 from workstation_pipelines.sources.google_drive_places import with_listed
 from workstation_pipelines.sources.google_drive_position import USER, Listing, Position, drive_corpus, drive_of
+from workstation_pipelines.sources.http import PageTokens
 
 _PLACES_AT_ONCE = 200
 
@@ -22,17 +23,31 @@ def read_logs(reading: Reading, at: Position) -> Iterator[Page]:
 
     What a page makes to be listed is listed before the log goes on.
     """
+    at = yield from _joined_unnoticed(reading, at)
     done: set[str] = set()
     while (corpus := _next_log(at, done)) is not None:
-        seen: set[str] = set()
+        page_tokens = PageTokens("google_drive changes.list")
         is_last = False
         while not is_last and corpus in at.tokens:
-            if at.tokens[corpus] in seen:
-                raise endless(f"the log {corpus}")
-            seen.add(at.tokens[corpus])
+            page_tokens.step(at.tokens[corpus])
             at, is_last = yield from _log_page(reading, at, corpus)
             at = yield from list_due(reading, at)
         done.add(corpus)
+
+
+def _joined_unnoticed(reading: Reading, at: Position) -> Generator[Page, None, Position]:
+    """List shared drives that are known to be read and have no position, as a run leaves them that never came to its end."""
+    missing = [drive_id for drive_id in reading.places.chosen_drives() if drive_corpus(drive_id) not in at.tokens]
+    if missing:
+        at = _with_joined(reading, at.tokens, missing)
+        yield Page([], at.cursor())
+        at = yield from list_due(reading, at)
+    return at
+
+
+def _with_joined(reading: Reading, tokens: Mapping[str, str], drive_ids: Sequence[str]) -> Position:
+    joined = {drive_corpus(drive_id): reading.calls.start_token(drive_corpus(drive_id)) for drive_id in drive_ids}
+    return Position({**tokens, **joined}, Listing(tuple(joined), sweep="") if joined else None)
 
 
 def _next_log(at: Position, done: set[str]) -> str | None:
@@ -73,12 +88,9 @@ def _applied(
     moves = feed.apply(entries, reading.places, chooses=reading.chooses, is_user_log=corpus == USER)
     # What folders do to their content goes first: the page with the folders themselves also moves the cursor.
     yield from in_pages(_consequences(reading, moves, told=entries.files.keys()), at)
-    for drive_id in moves.left_drives:
+    for drive_id in (drive_id for drive_id, name in entries.drives.items() if name is None):
         tokens.pop(drive_corpus(drive_id), None)
-    joined = {
-        drive_corpus(drive_id): reading.calls.start_token(drive_corpus(drive_id)) for drive_id in moves.joined_drives
-    }
-    at = Position({**tokens, **joined}, Listing(tuple(joined), sweep="") if joined else None)
+    at = _with_joined(reading, tokens, moves.joined_drives)
     changes = [change for file_id, file in entries.files.items() for change in _change(reading, file_id, file, corpus)]
     containers = [*moves.containers, *_opened(reading, moves.joined)]
     yield Page(changes, at.cursor(), failures=entries.failures, containers=containers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -22,16 +22,20 @@ _SHARED_WITH_ME = "Shared with me"
 _MY_DRIVE = "My Drive"
 
 
+DriveId = Annotated[str, Field(pattern="^[A-Za-z0-9_-]+$", max_length=200)]
+"""As it stands in a folder's link; nothing else can be part of a request."""
+
+
 class GoogleDriveConfig(VendorConfig):
     """What of a Google account is indexed; without a setting, all that its Drive shows."""
 
-    folders: tuple[str, ...] = ()
+    folders: tuple[DriveId, ...] = ()
     """Ids of folders, or `root` for My Drive: everything below them and nothing else, wherever they lie."""
 
-    shared_drives: Literal["all", "none"] | tuple[str, ...] = "all"
+    shared_drives: Literal["all", "none"] | tuple[DriveId, ...] = "all"
     """Which shared drives, by id; without meaning where `folders` are picked."""
 
-    include_shared_with_me: bool = Field(True)
+    include_shared_with_me: bool = True
     """Take what others shared and what lies in nobody's shared drive; without meaning where `folders` are picked."""
 
 
@@ -49,6 +53,7 @@ class Places:
     def __init__(self, config: GoogleDriveConfig, containers: Iterable[Container] = ()) -> None:
         self._config = config
         self._roots: dict[str, str] = {}
+        self._drives: set[str] = set()
         self.tree = Tree()
         self.unlisted: dict[str, None] = {}
         """Folders whose content has yet to be listed, in the order in which they were found."""
@@ -59,6 +64,8 @@ class Places:
         self.tree.put(container)
         if container.details.get("kind") == ROOT:
             self._roots[container.external_id] = container.name
+        if container.details.get("kind") == _DRIVE:
+            self._drives.add(container.external_id)
         if container.details.get("unlisted"):
             self.unlisted[container.external_id] = None
         else:
@@ -78,6 +85,9 @@ class Places:
     def is_chosen(self, drive_id: str | None) -> bool:
         """Return whether it is a shared drive that is read, so that its own log and listing tell of it."""
         return self.is_member(drive_id) and self._details(drive_id or "").get("chosen") is True
+
+    def chosen_drives(self) -> list[str]:
+        return sorted(drive_id for drive_id in self._drives if self.is_chosen(drive_id))
 
     def holds(self, file: DriveFile) -> bool:
         """Return whether a file is wanted, by where it lies."""
