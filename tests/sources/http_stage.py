@@ -93,12 +93,11 @@ def open_api(
     **options: Any,
 ) -> VendorApi:
     """An api of CALLS that does not really sleep; `options` go to VendorApi."""
-    options = {"classify": lambda _reply: None, "sleep": lambda _wait_s: None, **options}
+    options = {"calls": CALLS, "classify": lambda _reply: None, "sleep": lambda _wait_s: None, **options}
     return VendorApi(
         provider="plain",
         account="acct",
         urls={"api": url, "files": url} if isinstance(url, str) else url,
-        calls=CALLS,
         credentials=credentials or StaticToken("test-token"),
         pacer=pacer or Unpaced(),
         clock=lambda: NOW,

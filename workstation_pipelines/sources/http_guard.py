@@ -12,7 +12,8 @@ import httpx
 from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.sources.http_call import Call
 
-_TRAVERSAL = re.compile(rb"(?:^|/)\.{1,2}(?:/|$)")
+_ENCODED_SLASH = re.compile(rb"%2[fF]")
+_TRAVERSAL = re.compile(rb"(?:^|/|%2[fF])\.{1,2}(?:/|%2[fF]|$)")
 _DISGUISED = re.compile(rb"%(?:2[eE]|5[cC])")
 _OVERRIDES = ("x-http-method-override", "x-http-method", "x-method-override")
 _PORTS: Final = {"https": 443, "http": 80}
@@ -87,12 +88,7 @@ class ReadOnly(httpx.BaseTransport):
         if request.extensions.get("is_given"):
             return request.method == "GET"
         path = request.url.raw_path.partition(b"?")[0]
-        if (
-            request.method != call.method
-            or _TRAVERSAL.search(path)
-            or _DISGUISED.search(path)
-            or b"%2f" in path.lower()
-        ):
+        if request.method != call.method or any(way.search(path) for way in (_TRAVERSAL, _DISGUISED, _ENCODED_SLASH)):
             return False
         return self._patterns[call].search(_placed(request.url, path)) is not None
 
