@@ -98,7 +98,7 @@ def test_proxy_sees_the_address_and_headers_as_they_are_and_no_token(
     source: Opened, composio: FakeComposio, office: ParcelOffice
 ) -> None:
     opened = source()
-    parameters = [("q", "a b&c"), ("q", "é"), ("n", 1)]
+    parameters: list[tuple[str, str | int | bool | None]] = [("q", "a b&c"), ("q", "é"), ("n", 1)]
     opened.api.json(FILES, params=parameters, headers={"X-Version": "7"})
     seen = office.requests[-1]
     assert list(seen.query) == [("q", "a b&c"), ("q", "é"), ("n", "1")]

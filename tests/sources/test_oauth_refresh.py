@@ -29,7 +29,7 @@ class Shelf:
     commit_failures: list[Exception] = field(default_factory=list)
     given: int = 0
     _lock: Lock = field(default_factory=Lock)
-    _pending: Tokens | None = None
+    _pending: list[Tokens] = field(default_factory=list)
 
     def clock(self) -> datetime:
         return self.now
@@ -40,16 +40,16 @@ class Shelf:
     @contextmanager
     def locked(self) -> Iterator[Shelf]:
         with self._lock:
-            self._pending = None
+            self._pending.clear()
             yield self
             if self.commit_failures:
                 raise self.commit_failures.pop()
-            if self._pending is not None:
-                self.tokens = self._pending
-                self.log.append(f"stored {self.tokens.access_token.reveal()}")
+            for tokens in self._pending:
+                self.tokens = tokens
+                self.log.append(f"stored {tokens.access_token.reveal()}")
 
     def replace(self, tokens: Tokens) -> None:
-        self._pending = tokens
+        self._pending.append(tokens)
 
     def revoke(self, message: str) -> None:
         self.log.append("revoked")
