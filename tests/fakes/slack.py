@@ -107,8 +107,9 @@ class FakeSlack(FakeVendor):
     ) -> str:
         with self.lock:
             self._counter += 1
+            stem = "".join(character for character in name.upper() if character.isascii() and character.isalnum())[:6]
             letter = {"im": "D", "private_channel": "G"}.get(kind, "C")
-            channel = FakeChannel(f"{letter}{self._counter:03d}{name.upper()[:6]}", name, kind, set(members))
+            channel = FakeChannel(f"{letter}{self._counter:03d}{stem}", name, kind, set(members))
             self.channels[channel.id] = channel
             return channel.id
 
@@ -151,7 +152,7 @@ class FakeSlack(FakeVendor):
         channel_id: str,
         text: str,
         *,
-        user: str = "U1ANA",
+        user: str | None = "U1ANA",
         thread: str | None = None,
         is_broadcast: bool = False,
         ago: timedelta | None = None,

@@ -20,7 +20,7 @@ from workstation_pipelines.errors import (
     WorkstationError,
 )
 from workstation_pipelines.sources import SourceContext
-from workstation_pipelines.sources.http import Call, Download, Reply, VendorApi, retry_after_s
+from workstation_pipelines.sources.http import Call, Download, PageTokens, Reply, VendorApi, retry_after_s
 
 if TYPE_CHECKING:
     import httpx
@@ -42,7 +42,7 @@ CALLS = (AUTH_TEST, CHANNELS, CHANNEL, HISTORY, REPLIES, USERS, USER, FILE_INFO,
 CONNECT = "connect it: `workstation source connect NAME`"
 
 _REFUSED_TOKEN = frozenset(("invalid_auth", "not_authed", "token_expired"))
-_NO_ACCESS = _REFUSED_TOKEN | frozenset(
+_NO_ACCESS = frozenset(
     (
         "access_denied",
         "account_inactive",
@@ -72,14 +72,13 @@ _SKIPPED = frozenset(("is_archived", "not_in_channel", "method_not_supported_for
 _PASSING = frozenset(
     ("fatal_error", "internal_error", "request_timeout", "service_unavailable", "team_added_to_org", "accesslimited")
 )
-_MOST_PAGES = 1000
 
 
 class SlackApi:
     """Slack's methods, one request each unless it says otherwise. Thread-safe."""
 
     def __init__(self, context: SourceContext, urls: dict[str, str]) -> None:
-        self._credentials: CredentialProvider = context.credentials or Unconnected()
+        credentials: CredentialProvider = context.credentials or Unconnected()
         self._clock = context.clock
         self._files_url = urls["files"].rstrip("/") + "/"
         self._vendor = VendorApi(
@@ -87,7 +86,7 @@ class SlackApi:
             account=context.account,
             urls=urls,
             calls=CALLS,
-            credentials=self._credentials,
+            credentials=credentials,
             pacer=context.pacer,
             clock=context.clock,
             classify=self._classify,
@@ -101,34 +100,23 @@ class SlackApi:
         return self._vendor.provider_calls
 
     def get(self, call: Call, **params: str | int | bool | None) -> dict[str, Any]:
-        """Call a method. Slack refuses a token with status 200, so that asking for a newer one is done here, once."""
-        token = self._credentials.access_token()
-        try:
-            return self._vendor.json(call, params=params)
-        except ReauthorizeError as refused:
-            if refused.details.get("code") not in _REFUSED_TOKEN:
-                raise
-            if self._credentials.access_token(rejected=token) == token:
-                raise
-            return self._vendor.json(call, params=params)
+        """Call a method and return its answer, which says `ok: true`. Parameters of None are left out."""
+        return self._vendor.json(call, params=params)
 
     def auth_test(self) -> dict[str, Any]:
         return self.get(AUTH_TEST)
 
     def listed(self, call: Call, field: str, **params: str | int | bool | None) -> Iterator[list[Any]]:
         """Yield the pages of a method that gives `next_cursor`. Raises UnexpectedReplyError for one that goes in circles."""
-        seen: set[str] = set()
+        tokens = PageTokens(f"slack {call.name}")
         cursor: str | None = None
-        for _ in range(_MOST_PAGES):
+        while True:
             reply = self.get(call, cursor=cursor, **params)
             yield list_of(reply, field, call)
             cursor = next_cursor(reply)
             if not cursor:
                 return
-            if cursor in seen:
-                break
-            seen.add(cursor)
-        raise UnexpectedReplyError(f"slack {call.name}: it gives the same page again and again", wait_s=60)
+            tokens.step(cursor)
 
     def may_download(self, url: str) -> bool:
         """Return whether our token may go where a file is."""
@@ -162,6 +150,9 @@ def error_of(method: str, code: object, *, needed: object = None, wait_s: float 
     if name == "missing_scope":
         scopes = needed if isinstance(needed, str) and re.fullmatch(r"[a-z0-9_.:, -]{1,200}", needed) else "another"
         return ReauthorizeError(f"{what}: the scope {scopes} is needed: add it to the app and {CONNECT}", code=name)
+    if name in _REFUSED_TOKEN:
+        # Said with status 200; 401 has the request sent once more with a newer token, where there is one.
+        return ReauthorizeError(f"{what}: Slack refuses the token: {CONNECT}", code=name, status=401)
     if name in _NO_ACCESS:
         return ReauthorizeError(f"{what}: Slack no longer accepts the connection: {CONNECT}", code=name)
     if name in _GONE:

@@ -17,6 +17,7 @@ from workstation_pipelines.errors import (
 from workstation_pipelines.model import Attachment, Content, Item, ItemType
 from workstation_pipelines.sources import SourceContext, slack_text
 from workstation_pipelines.sources import slack_messages as messages
+from workstation_pipelines.sources.http import PageTokens
 from workstation_pipelines.sources.slack_api import FILE_INFO, HISTORY, REPLIES, SlackApi, list_of, next_cursor
 from workstation_pipelines.sources.slack_channels import BOTTOM, Channel
 from workstation_pipelines.sources.slack_messages import Message, SharedFile
@@ -28,7 +29,6 @@ RESTRICTED_PAGE_MESSAGES = 15
 
 _UNREAD_MODES = {"tombstone": "deleted", "hidden_by_limit": "hidden by Slack's plan", "external": "kept elsewhere"}
 _MOST_EMPTY_PAGES = 20
-_MOST_REPLY_PAGES = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,8 @@ class Threads:
         found: dict[str, Message] = {}
         cursor: str | None = None
         size = 0
-        for _ in range(_MOST_REPLY_PAGES):
+        tokens = PageTokens(f"slack {REPLIES.name}")
+        while True:
             try:
                 reply = self.api.get(REPLIES, channel=channel_id, ts=ts, limit=PAGE_MESSAGES, cursor=cursor)
             except RateLimitedError:
@@ -146,12 +147,10 @@ class Threads:
                 except ValueError:
                     continue
                 found.setdefault(message.ts, message)
-            before, cursor = cursor, next_cursor(reply)
+            cursor = next_cursor(reply)
             if not cursor:
                 return self._thread(ts, found, is_whole=True)
-            if cursor == before:
-                break
-        raise UnexpectedReplyError(f"slack {REPLIES.name}: it gives the same page again and again", wait_s=60)
+            tokens.step(cursor)
 
     def _thread(self, ts: str, found: dict[str, Message], *, is_whole: bool) -> Thread:
         parent = found.pop(ts, None)
@@ -246,12 +245,15 @@ class Threads:
             if file.needs_lookup and file.mode not in _UNREAD_MODES:
                 raw = self.api.get(FILE_INFO, file=file.id).get("file")
                 if not isinstance(raw, dict):
-                    raise UnexpectedReplyError(f"slack {FILE_INFO.name}: the answer has no `file`", wait_s=60)
+                    return "could not be read"
                 file = replace(messages.read_file(raw), id=file.id, needs_lookup=False)
             refusal = self._refusal(file, left_bytes)
             if refusal:
                 return refusal
             found = self.api.download(file.url, limit_bytes=max(left_bytes, 1))
+        except UnexpectedReplyError:
+            self._explain_login_page(file)
+            raise
         except SkipItemError as skip:
             return "too large" if skip.reason == "too_large" else "could not be read"
         mime_type = file.mime_type or self.context.detect(file.name, found.body[:8192])
