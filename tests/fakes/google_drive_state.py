@@ -277,7 +277,8 @@ class DriveState:
         if node.drive is not None and self._is_member(user, node.drive):
             return True
         for above in self.ancestry(node_id):
-            if user == above.owner or user in above.readers:
+            is_owner = above.drive is None and user == above.owner  # a shared drive's files belong to the drive
+            if is_owner or user in above.readers:
                 return True
             if above.is_limited:
                 return False
