@@ -16,8 +16,8 @@ YEAR = timedelta(days=365)
 class NotionStage:
     """Implements Stage. Keys are page ids, which outlive renames, moves, trash and restore.
 
-    What comes into view unedited, is unshared or deleted for good is found by a full listing only: `unfeedable` names these
-    operations.
+    People delete into the trash; what goes on from there was gone before. `share_old` and `unshare` are left out of
+    `operations`: Notion tells of neither, so that only a full listing finds them, which tests of its own show.
     """
 
     source_type = SourceType.NOTION
@@ -32,13 +32,10 @@ class NotionStage:
             "rename_folder",
             "trash",
             "restore",
-            "share_old",
-            "unshare",
             "delete",
             "recreate",
         }
     )
-    unfeedable = frozenset({"share_old", "unshare", "delete", "recreate"})
 
     def __init__(self, vendor: FakeNotion | None = None) -> None:
         self.vendor = vendor or FakeNotion()
@@ -105,7 +102,7 @@ class NotionStage:
 
     def delete(self, key: str) -> None:
         with self.vendor.lock:
-            self._workspace.delete(key)
+            self._workspace.trash(key)
         self._texts.pop(key)
 
     def recreate(self, key: str, text: str) -> str:

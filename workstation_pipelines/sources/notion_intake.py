@@ -55,20 +55,19 @@ class Intake:
         return taken
 
     def one(self, page_id: str) -> Taken:
-        """Ask for one page; `trashed` names it when it is gone or in the trash."""
+        """Ask for one page; `trashed` names it when it is gone or in the trash. Failures bear the id that was asked for."""
         taken = Taken()
         try:
             fields = self._calls.page(page_id)
-            if is_partial(fields):
-                raise MalformedError(page_id, "Notion shows nothing but its id")
+            if is_partial(fields) or read_id(fields) != page_id:
+                raise MalformedError(page_id, "Notion shows nothing but an id")
             self._read(fields, taken, None)
         except ItemGoneError:
             taken.trashed.append(page_id)
         except SkipItemError as error:
-            failure = ItemFailure(page_id, "", "list", type(error).__name__, error.reason, error.message, False)
-            taken.failures.append(failure)
+            taken.failures.append(failed(page_id, error))
         except MalformedError as error:
-            taken.failures.append(malformed(error))
+            taken.failures.append(malformed(MalformedError(page_id, error.what)))
         return taken
 
     def database(self, found: Found) -> None:
@@ -124,6 +123,11 @@ class Intake:
             external_url=page.url,
             place=place,
         )
+
+
+def failed(external_id: str, error: SkipItemError) -> ItemFailure:
+    """Describe what could not be listed because of one refusal."""
+    return ItemFailure(external_id, "", "list", type(error).__name__, error.reason, error.message, permanent=False)
 
 
 def malformed(error: MalformedError) -> ItemFailure:

@@ -16,10 +16,10 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from workstation_pipelines.errors import ItemGoneError, SkipItemError
-from workstation_pipelines.model import Change, ChangeKind, Cursor, ItemFailure, Page, SyncStatus
+from workstation_pipelines.model import Change, ChangeKind, Cursor, Page, SyncStatus
 from workstation_pipelines.sources.contract import Known
 from workstation_pipelines.sources.notion_calls import NotionCalls
-from workstation_pipelines.sources.notion_intake import Intake, Taken
+from workstation_pipelines.sources.notion_intake import Intake, Taken, failed
 from workstation_pipelines.sources.notion_memory import Found, Memory
 from workstation_pipelines.sources.notion_objects import NotionPage, Parent
 from workstation_pipelines.sources.notion_places import Places
@@ -100,8 +100,7 @@ class Listing:
             except SkipItemError as error:
                 self._is_cut = True
                 self._places.mark_listed(source)
-                failure = ItemFailure(source, "", "list", type(error).__name__, error.reason, error.message, False)
-                yield self._page(Taken(failures=[failure]), stage)
+                yield self._page(Taken(failures=[failed(source, error)]), stage)
 
     def _list_pages(self, at: Mapping[str, Any]) -> Iterator[Page]:
         """Search oldest first; what a cut-off answer keeps back is sought from the other end."""

@@ -13,10 +13,10 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from workstation_pipelines.errors import ItemGoneError, SkipItemError
-from workstation_pipelines.model import Change, ChangeKind, Item, ItemFailure, Page
+from workstation_pipelines.model import Change, ChangeKind, Item, Page
 from workstation_pipelines.sources.contract import Known
 from workstation_pipelines.sources.notion_calls import NotionCalls, Results
-from workstation_pipelines.sources.notion_intake import Intake, Taken
+from workstation_pipelines.sources.notion_intake import Intake, Taken, failed
 from workstation_pipelines.sources.notion_listing import PAGE_ITEMS, without_known
 from workstation_pipelines.sources.notion_memory import Memory
 from workstation_pipelines.sources.notion_objects import Parent, mappings, moment
@@ -94,8 +94,7 @@ class Window:
             self._places.forget(source)
             yield self._page(Taken(absent))
         except SkipItemError as error:
-            failure = ItemFailure(source, "", "list", type(error).__name__, error.reason, error.message, False)
-            yield self._page(Taken(failures=[failure]))
+            yield self._page(Taken(failures=[failed(source, error)]))
 
     def _trash(self) -> Iterator[Page]:
         for number, results in enumerate(self._calls.trash(), 1):
