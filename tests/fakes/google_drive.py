@@ -52,17 +52,25 @@ class FakeGoogleDrive(FakeVendor):
 
     def __init__(self, *, latency_s: float = 0.0) -> None:
         super().__init__(latency_s=latency_s)
-        self.state = DriveState(self.lock)
-        self.page_cap = 1000
-        self.is_incomplete = False
-        self.repeats = False
-        self.is_reversed = False
-        self.strict_every = 0
-        self.sees_own_files_only = False
-        self.meanwhile: Callable[[], None] = lambda: None
-        self._pagings: dict[str, _Paging] = {}
-        self._issued: dict[str, set[str]] = {}
-        self._strict_count = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin anew with an empty Drive, at the same address."""
+        with self.lock:
+            self.requests.clear()
+            self.faults.clear()
+            self.violations.clear()
+            self.state = DriveState(self.lock)
+            self.page_cap = 1000
+            self.is_incomplete = False
+            self.repeats = False
+            self.is_reversed = False
+            self.strict_every = 0
+            self.sees_own_files_only = False
+            self.meanwhile: Callable[[], None] = lambda: None
+            self._pagings: dict[str, _Paging] = {}
+            self._issued: dict[str, set[str]] = {}
+            self._strict_count = 0
 
     @property
     def export_url(self) -> str:

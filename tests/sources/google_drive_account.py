@@ -26,8 +26,9 @@ class Account:
     At the end Drive must have been sent nothing that its contract does not know, and nothing that writes.
     """
 
-    def __init__(self) -> None:
-        self.fake = FakeGoogleDrive()
+    def __init__(self, fake: FakeGoogleDrive) -> None:
+        fake.reset()
+        self.fake = fake
         self.state = self.fake.state
         self.mirror = Mirror()
         self.config: dict[str, Any] = {}
@@ -38,7 +39,6 @@ class Account:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.fake.close()
         assert self.fake.violations == []
         assert self.fake.writes == []
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.fakes.google_drive import FakeGoogleDrive
 from tests.fakes.google_drive_state import COLLEAGUE, ME
 from tests.sources.google_drive_account import Account
 from workstation_pipelines.errors import CursorExpiredError, InvalidRequestError, ReauthorizeError
@@ -14,9 +15,15 @@ from workstation_pipelines.sources import SourceContext
 from workstation_pipelines.sources.google_drive import GoogleDrive
 
 
+@pytest.fixture(scope="module")
+def fake() -> Iterator[FakeGoogleDrive]:
+    with FakeGoogleDrive() as opened:
+        yield opened
+
+
 @pytest.fixture
-def account() -> Iterator[Account]:
-    with Account() as opened:
+def account(fake: FakeGoogleDrive) -> Iterator[Account]:
+    with Account(fake) as opened:
         yield opened
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.fakes.google_drive import FakeGoogleDrive
 from tests.fakes.google_drive_state import COLLEAGUE, ME
 from tests.fakes.server import LOGIN_PAGE, Answer
 from tests.sources.google_drive_account import Account
@@ -26,9 +27,15 @@ APPS = "application/vnd.google-apps."
 OOXML = "application/vnd.openxmlformats-officedocument."
 
 
+@pytest.fixture(scope="module")
+def fake() -> Iterator[FakeGoogleDrive]:
+    with FakeGoogleDrive() as opened:
+        yield opened
+
+
 @pytest.fixture
-def account() -> Iterator[Account]:
-    with Account() as opened:
+def account(fake: FakeGoogleDrive) -> Iterator[Account]:
+    with Account(fake) as opened:
         yield opened
 
 

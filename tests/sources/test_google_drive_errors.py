@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fakes.google_drive import RefusalError
+from tests.fakes.google_drive import FakeGoogleDrive, RefusalError
 from tests.fakes.google_drive_state import COLLEAGUE, ME
 from tests.fakes.server import LOGIN_PAGE, Answer, Fault
 from tests.sources.google_drive_account import NOW, Account
@@ -30,9 +30,15 @@ from workstation_pipelines.sources.google_drive_errors import classify
 from workstation_pipelines.sources.http import Call, Reply
 
 
+@pytest.fixture(scope="module")
+def fake() -> Iterator[FakeGoogleDrive]:
+    with FakeGoogleDrive() as opened:
+        yield opened
+
+
 @pytest.fixture
-def account() -> Iterator[Account]:
-    with Account() as opened:
+def account(fake: FakeGoogleDrive) -> Iterator[Account]:
+    with Account(fake) as opened:
         yield opened
 
 

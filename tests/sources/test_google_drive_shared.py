@@ -6,15 +6,22 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.fakes.google_drive import FakeGoogleDrive
 from tests.fakes.google_drive_state import COLLEAGUE, ME
 from tests.fakes.server import Answer
 from tests.sources.google_drive_account import Account
 from workstation_pipelines.errors import UnexpectedReplyError
 
 
+@pytest.fixture(scope="module")
+def fake() -> Iterator[FakeGoogleDrive]:
+    with FakeGoogleDrive() as opened:
+        yield opened
+
+
 @pytest.fixture
-def account() -> Iterator[Account]:
-    with Account() as opened:
+def account(fake: FakeGoogleDrive) -> Iterator[Account]:
+    with Account(fake) as opened:
         yield opened
 
 
