@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from hashlib import blake2b
 from typing import Any, ClassVar
@@ -188,9 +188,9 @@ class Dropbox:
         try:
             position, _ = Position.parse(cursor)
             for folder, vendor_cursor in position.cursors.items():
-                read = self._continue(folder, vendor_cursor, position.root)
+                read = replace(self._continue(folder, vendor_cursor, position.root), cursor="")
                 if read.entries or read.failures or read.has_more:
-                    return _digest(read.cursor)
+                    return _digest(repr((vendor_cursor, read)))
         except CursorExpiredError:
             return "expired:" + _digest(json.dumps(cursor, sort_keys=True))
         return since if since is not None else _digest(json.dumps(cursor, sort_keys=True))

@@ -126,8 +126,13 @@ class Feed:
         return Change(ChangeKind.UPSERT, file.id, item_of(file, external_path, self._detect))
 
     def _renamed_below(self, paths: Sequence[str]) -> Iterator[Change]:
+        # A listing that has not shown an item may be about to find it gone: naming it here would count as having shown it.
+        below = tuple(f"{path}/" for path in paths)
+        unseen = {item.external_id for item in self._known.unseen() if (item.place or "").startswith(below)}
         for path in paths:
             for item in items_below(self._known, path):
+                if item.external_id in unseen:
+                    continue
                 place = item.place or ""
                 name = item.external_path.rpartition("/")[2]
                 external_path = f"{self._tree.path(place.rpartition('/')[0])}/{name}"
