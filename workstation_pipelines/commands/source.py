@@ -16,6 +16,7 @@ import typer
 from workstation_pipelines.commands.invocation import Session, open_session
 from workstation_pipelines.commands.output import AsJson, Yes, print_fields, print_json, print_line, print_table
 from workstation_pipelines.commands.questions import confirm
+from workstation_pipelines.commands.source_connect import connect, exit_if_missing, print_account
 from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.identity import utc_now
 from workstation_pipelines.model import DataSourceId, SourceType
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from workstation_pipelines.db.data_sources import DataSource
-    from workstation_pipelines.sources.contract import Account
+    from workstation_pipelines.sources.contract import Account, Source
 
-app = typer.Typer(help="Data sources: add, list, show, check, schedule, remove.")
+app = typer.Typer(help="Data sources: add, connect, list, show, check, schedule, remove.")
 
 
 class Frequency(StrEnum):
@@ -48,20 +49,25 @@ def add(
     every: Annotated[Frequency, typer.Option(help="Sync also by the clock, while Dagster runs.")] = Frequency.MANUAL,
     as_json: AsJson = False,
 ) -> None:
-    """Connect a source. It is looked at first, and not synced yet."""
+    """Add a source. A folder is looked at first; an account is connected next. Nothing is synced yet."""
     kind = _known_type(source_type)
-    settings = _config(path, config)
+    settings = _config(kind, path, config)
     with open_session(context) as session:
-        account = _look(session, kind, settings)
-        added = _insert(session, kind, name, settings, project, every, account.external_account)
+        opened = session.workspace.open_config(kind, settings)
+        account = _look(opened) if kind is SourceType.LOCAL_FOLDER else None
+        opened.close()
+        added = _insert(session, kind, name, settings, project, every, account)
         is_registered = _register(session, added)
     if as_json:
         print_json({**_described(added), "account": account, "is_registered_with_dagster": is_registered})
         return
-    print_line(f"Added {added.name}: {account.label}")
+    print_line(f"Added {added.name}: {account.label}" if account else f"Added {added.name}")
     if not is_registered:
         print_line("Dagster could not be told just now; its sensor finds the source by itself later.")
-    print_line(f"Next: workstation sync {added.name}")
+    print_line(f"Next: workstation {'sync' if account else 'source connect'} {added.name}")
+
+
+app.command()(connect)
 
 
 @app.command("list")
@@ -80,7 +86,7 @@ def list_sources(context: typer.Context, as_json: AsJson = False) -> None:
             (
                 row.name,
                 row.source_type,
-                row.connection_status,
+                "connect again" if row.needs_reauth else row.connection_status,
                 row.sync_frequency,
                 row.live_items,
                 row.open_failures,
@@ -107,14 +113,18 @@ def show(context: typer.Context, name: str, as_json: AsJson = False) -> None:
 
 @app.command("check")
 def check_source(context: typer.Context, name: str, as_json: AsJson = False) -> None:
-    """Reach a source and say what is there. Nothing is fetched or stored."""
+    """Reach a source: its account, the permissions granted and missing, one listing call. Nothing is fetched or stored.
+
+    Exit code 1 when permissions are missing.
+    """
     with open_session(context) as session:
         source = session.source(name)
-        account = _look(session, source.source_type, source.config)
+        account = _look(session.workspace.open_source(source))
     if as_json:
         print_json(account)
-        return
-    print_fields({"source": source.name, "account": account.label, **account.details})
+    else:
+        print_account(source.name, account)
+    exit_if_missing(account)
 
 
 @app.command()
@@ -174,8 +184,14 @@ def _known_type(text: str) -> SourceType:
     return SourceType(text)
 
 
-def _config(path: Path | None, config: str | None) -> dict[str, Any]:
-    if (path is None) == (config is None):
+def _config(kind: SourceType, path: Path | None, config: str | None) -> dict[str, Any]:
+    if kind is not SourceType.LOCAL_FOLDER:
+        if path is not None:
+            raise InvalidRequestError(
+                f"--path is for local_folder: {kind} takes --config JSON, or nothing for everything"
+            )
+        config = "{}" if config is None else config
+    elif (path is None) == (config is None):
         raise InvalidRequestError("give either --path FOLDER or --config JSON")
     if path is not None:
         return {"path": str(path.expanduser().absolute())}
@@ -194,8 +210,7 @@ def _config(path: Path | None, config: str | None) -> dict[str, Any]:
     return decoded
 
 
-def _look(session: Session, source_type: SourceType, config: Mapping[str, Any]) -> Account:
-    opened = session.workspace.open_config(source_type, config)
+def _look(opened: Source) -> Account:
     try:
         return opened.check()
     finally:
@@ -209,7 +224,7 @@ def _insert(
     config: Mapping[str, Any],
     project: str | None,
     every: Frequency,
-    external_account: str,
+    account: Account | None,
 ) -> DataSource:
     from workstation_pipelines.db import data_sources, library
 
@@ -227,12 +242,20 @@ def _insert(
             name=name,
             source_type=source_type,
             config=config,
-            external_account=external_account,
+            external_account=account.external_account if account else None,
             sync_frequency=every.value,
             project_id=project_id,
         )
         _set_frequency(session, connection, added, every)
-        return added
+        if account is None:
+            data_sources.set_status(
+                connection,
+                user_id=session.user_id,
+                data_source_id=added.id,
+                connection_status="disconnected",
+                message="not connected to an account yet",
+            )
+        return data_sources.get(connection, user_id=session.user_id, data_source_id=added.id)
 
 
 def _set_frequency(
@@ -285,6 +308,6 @@ def _no_warnings() -> Iterator[None]:
 def _described(source: DataSource) -> dict[str, Any]:
     names = (
         "id name source_type connection_status status_message config external_account project_id sync_frequency"
-        " is_active total_items_synced last_sync_at last_sync_status created_at"
+        " is_active needs_reauth total_items_synced last_sync_at last_sync_status created_at"
     )
     return {name: getattr(source, name) for name in names.split()}

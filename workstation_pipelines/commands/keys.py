@@ -1,0 +1,47 @@
+"""`workstation keys`: the keys that seal stored credentials."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from workstation_pipelines.commands.exits import ExitCode
+from workstation_pipelines.commands.invocation import open_session
+from workstation_pipelines.commands.output import AsJson, print_json, print_line
+from workstation_pipelines.identity import utc_now
+
+app = typer.Typer(help="The keys that seal stored credentials: make one, change to it.")
+
+
+@app.command()
+def new() -> None:
+    """Print a fresh key. Put it in front of the others in WORKSTATION_TOKEN_KEYS, for every process."""
+    from workstation_pipelines.sources.sealing import new_key
+    from workstation_pipelines.sync.token_keys import key_id_of
+
+    print_line(new_key(key_id_of(utc_now())))
+
+
+@app.command()
+def rotate(context: typer.Context, as_json: AsJson = False) -> None:
+    """Put all stored credentials, of all users, under the newest key. Syncs may run meanwhile; it may be repeated.
+
+    Exit code 1 while some are left under other keys.
+    """
+    from workstation_pipelines.sync.connect import rotate_keys
+
+    with open_session(context) as session:
+        rotation = rotate_keys(session.workspace.vault)
+    if as_json:
+        print_json(rotation)
+    else:
+        print_line(f"{rotation.rewrapped:,} credentials are now under the key {rotation.key_id}.")
+        for key_id, records in rotation.left.items():
+            print_line(f"{records:,} are still under the key {key_id}: keep that key.")
+        if not rotation.left:
+            print_line("None are left under other keys: those can be taken out of WORKSTATION_TOKEN_KEYS.")
+    for data_source_id in rotation.refused:
+        sys.stderr.write(f"workstation: the credentials of source {data_source_id} do not open: connect it again\n")
+    if rotation.left:
+        raise typer.Exit(ExitCode.FAILED)
