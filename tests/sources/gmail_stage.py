@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import uuid4
 
 from tests.fakes.gmail import FakeGmail
-from tests.fakes.gmail_mailbox import YEAR
+from tests.fakes.gmail_mailbox import START, YEAR
 from tests.fakes.server import FakeVendor
 from workstation_pipelines.model import SourceType
+from workstation_pipelines.sources import SourceContext
+from workstation_pipelines.sources.credentials import StaticToken
+from workstation_pipelines.sources.gmail import Gmail
+from workstation_pipelines.text.extract import detect_mime_type, has_text
 
 _NEVER = {"DRAFT", "TRASH", "SPAM", "CHAT"}
 
@@ -105,3 +110,31 @@ class GmailStage:
                     path = f"{messages[0].mime.field('Subject')} ({key})"
                     found[path] = "\n".join(message.text for message in messages)
             return found
+
+
+class OpenedGmail(FakeGmail):
+    """A fake, with the connectors that a test opened on it: they are closed with it, and never really wait."""
+
+    def __init__(self) -> None:
+        self._opened: list[Gmail] = []
+        super().__init__()
+
+    def open(self, *, context: Mapping[str, Any] | None = None, **config: Any) -> Gmail:
+        """Open the connector; `context` replaces fields of its SourceContext."""
+        given: dict[str, Any] = {
+            "clock": lambda: START,
+            "new_id": uuid4,
+            "detect": detect_mime_type,
+            "has_text": has_text,
+            "credentials": StaticToken("test-token"),
+            "account": "me",
+            "urls": {"api": self.url},
+        }
+        gmail = Gmail(config, SourceContext(**{**given, **(context or {})}), sleep=lambda _s: None)
+        self._opened.append(gmail)
+        return gmail
+
+    def close(self) -> None:
+        for gmail in self._opened:
+            gmail.close()
+        super().close()
