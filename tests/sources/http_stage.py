@@ -106,7 +106,7 @@ def open_api(
 
 
 @contextmanager
-def raw_server(script: Callable[[socket.socket], None]) -> Iterator[str]:
+def raw_server(script: Callable[[socket.socket], object]) -> Iterator[str]:
     """Serve each connection by `script` once its request has come; yields the base URL."""
     listener = socket.create_server(("127.0.0.1", 0))
     is_over = threading.Event()

@@ -115,12 +115,16 @@ def test_bomb_is_counted_unpacked_and_never_held(vendor: PlainVendor, api: Vendo
     bomb = gzip.compress(b"\0" * (200 * MIB), 9)
     assert len(bomb) < 300_000
     say(vendor, bomb, Content_Encoding="gzip")
+    was_tracing = tracemalloc.is_tracing()
     tracemalloc.start()
+    tracemalloc.reset_peak()
+    before_bytes, _ = tracemalloc.get_traced_memory()
     with pytest.raises(ItemTooLargeError):
         content(api, 4 * MIB)
     _, peak_bytes = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert peak_bytes < 16 * MIB
+    if not was_tracing:
+        tracemalloc.stop()
+    assert peak_bytes - before_bytes < 16 * MIB
 
 
 def test_nested_compression_is_not_unpacked(vendor: PlainVendor, api: VendorApi) -> None:
@@ -204,12 +208,12 @@ def drip(block: bytes, *before: bytes) -> Callable[[socket.socket], None]:
         drip(b"x", head("Content-Length: 900")),
         drip(b"1\r\nx\r\n", head("Transfer-Encoding: chunked")),
         drip(b"x", b"HTTP/1.1 200 OK\r\nX-Slow: "),
-        drip(b"", b""),
+        lambda connection: connection.recv(1),
     ],
     ids=["body", "chunks", "headers", "silence"],
 )
 @pytest.mark.parametrize("kind", ["json", "download"])
-def test_slow_answer_ends_at_the_deadline(script: Callable[[socket.socket], None], kind: str) -> None:
+def test_slow_answer_ends_at_the_deadline(script: Callable[[socket.socket], object], kind: str) -> None:
     with raw_server(script) as url:
         api = open_api(url, request_s=0.1)
         start = time.monotonic()
