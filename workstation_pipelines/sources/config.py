@@ -23,7 +23,7 @@ class VendorConfig(BaseModel):
     max_file_bytes: int = Field(50 * MIB, ge=1, le=2**31)
     """Larger files are listed and refused at fetch."""
 
-    reconcile_days: float | None = Field(None, gt=0)
+    reconcile_days: float | None = Field(None, gt=0, le=3650)
     """List everything once more after so many days; None leaves it to the source."""
 
     @classmethod

@@ -58,7 +58,7 @@ class Tree:
         return bool(chain) and chain[-1].parent_external_id is None
 
     def is_within(self, external_id: str | None, roots: Collection[str]) -> bool:
-        """Return whether `external_id` is one of `roots` or lies below one."""
+        """Return whether `external_id` is one of `roots` or lies below a known one."""
         return any(container.external_id in roots for container in self.chain(external_id)) or external_id in roots
 
     def below(self, external_id: str) -> list[str]:
