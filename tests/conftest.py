@@ -27,7 +27,8 @@ hypothesis_settings.register_profile("machine", deadline=None)
 hypothesis_settings.load_profile("machine")
 
 _HOME = pytest.StashKey[Path]()
-_SETTINGS_PREFIXES = ("WORKSTATION_", "DATABASE_", "DAGSTER_", "PINECONE_")
+_VENDORS = ("GOOGLE_", "GMAIL_", "NOTION_", "SLACK_", "DROPBOX_", "ONEDRIVE_", "MICROSOFT_", "COMPOSIO_")
+_SETTINGS_PREFIXES = ("WORKSTATION_", "DATABASE_", "DAGSTER_", "PINECONE_", *_VENDORS)
 _MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 

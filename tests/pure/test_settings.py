@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from workstation_pipelines import settings
 from workstation_pipelines.errors import InvalidRequestError
+from workstation_pipelines.model import SourceType
 from workstation_pipelines.settings import Settings
 
 
@@ -132,6 +133,78 @@ def test_folder_roots_are_open_on_ones_own_machine_and_closed_on_a_server(
     assert Settings.load().folder_roots() == ()
     monkeypatch.setenv("WORKSTATION_FOLDER_ROOTS", os.pathsep.join([str(tmp_path), "", "/srv/shared"]))
     assert Settings.load().folder_roots() == (tmp_path.resolve(), Path("/srv/shared"))
+
+
+def test_vendors_addresses_and_clients_have_variables_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {
+        "GMAIL_API_URL": "http://127.0.0.1:8123/",
+        "GOOGLE_DRIVE_EXPORT_URL": "https://export.example/base/",
+        "DROPBOX_CONTENT_URL": "https://content.example",
+        "SLACK_FILES_URL": "https://files.example",
+        "NOTION_TOKEN_URL": "https://token.example/v1",
+        "NOTION_CLIENT_ID": "notion-client",
+        "NOTION_CLIENT_SECRET": "hush",
+    }
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    loaded = Settings.load()
+    assert loaded.source_urls(SourceType.GMAIL) == {"api": "http://127.0.0.1:8123"}
+    assert loaded.source_urls(SourceType.GOOGLE_DRIVE) == {"export": "https://export.example/base"}
+    assert loaded.source_urls(SourceType.DROPBOX) == {"content": "https://content.example"}
+    assert loaded.source_urls(SourceType.SLACK) == {"files": "https://files.example"}
+    assert loaded.source_urls(SourceType.LOCAL_FOLDER) == {}
+    client = loaded.oauth_client(SourceType.NOTION)
+    assert (client.client_id, client.token_url) == ("notion-client", "https://token.example/v1")
+    assert "hush" not in repr(loaded) + repr(client)
+
+
+def test_google_and_microsoft_clients_serve_where_a_source_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GOOGLE_CLIENT_ID", "shared")
+    monkeypatch.setenv("GOOGLE_CLIENT_SECRET", "shared-secret")
+    monkeypatch.setenv("MICROSOFT_CLIENT_ID", "public")
+    monkeypatch.setenv("GMAIL_CLIENT_ID", "own")
+    loaded = Settings.load()
+    drive, gmail, onedrive, slack = (
+        loaded.oauth_client(each)
+        for each in (SourceType.GOOGLE_DRIVE, SourceType.GMAIL, SourceType.ONEDRIVE, SourceType.SLACK)
+    )
+    assert drive.client_secret is not None
+    assert (drive.client_id, drive.client_secret.get_secret_value()) == ("shared", "shared-secret")
+    assert (gmail.client_id, gmail.client_secret) == ("own", None), "a client never goes with another one's secret"
+    assert (onedrive.client_id, onedrive.client_secret) == ("public", None)
+    assert (slack.client_id, slack.variables) == (None, ("SLACK_CLIENT_ID", "SLACK_CLIENT_SECRET"))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://vendor.example",
+        "https://user:hush@vendor.example",
+        "https://vendor.example/?key=hush",
+        "https://vendor.example/#hush",
+        "ftp://vendor.example",
+        "https://",
+        "https://vendor.example:99999999",
+        "https://[hush",
+        "vendor.example",
+        "http://127.0.0.1.vendor.example",
+    ],
+)
+@pytest.mark.parametrize("variable", ["DROPBOX_API_URL", "ONEDRIVE_AUTHORIZE_URL", "COMPOSIO_API_URL"])
+def test_address_that_would_get_tokens_in_the_open_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variable: str, url: str
+) -> None:
+    monkeypatch.setenv(variable, url)
+    with pytest.raises(InvalidRequestError, match=f"{variable}: ") as refused:
+        Settings.load()
+    assert "hush" not in refused.value.message
+
+
+def test_variable_with_the_bare_name_of_a_vendor_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLACK", "hush")
+    with pytest.raises(InvalidRequestError, match="slack") as refused:
+        Settings.load()
+    assert "hush" not in refused.value.message
 
 
 def test_importing_settings_loads_no_heavy_library() -> None:
