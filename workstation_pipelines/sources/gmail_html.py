@@ -95,7 +95,9 @@ def text_of_html(markup: str) -> str:
         return ""
     walk = _Walk()
     walk.run(body)
-    return "\n".join(walk.lines).strip("\n")
+    while walk.lines and not walk.lines[-1].strip("> "):
+        walk.lines.pop()
+    return "\n".join(walk.lines)
 
 
 def _depth(markup: str) -> int:

@@ -211,7 +211,7 @@ def decoded_field(value: Any) -> str:
         return ""
     if "=?" in value:
         with suppress(HeaderParseError, LookupError, ValueError):  # then it stays as the sender wrote it
-            value = str(make_header(decode_header(value)))
+            value = str(make_header(decode_header(value))) or value
     return " ".join(value.split())[:_FIELD_CHARS]
 
 
