@@ -8,8 +8,8 @@ from typing import Any
 
 import google.auth.credentials
 import pytest
-from googleapiclient.discovery import build  # type: ignore[import-untyped]
-from googleapiclient.errors import HttpError  # type: ignore[import-untyped]
+from googleapiclient.discovery import build
+from googleapiclient.errors import HttpError
 
 from tests.fakes.gmail_mailbox import YEAR, File, Mailbox
 from tests.sources.gmail_stage import OpenedGmail
