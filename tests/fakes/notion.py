@@ -229,8 +229,8 @@ class FakeNotion(FakeVendor):
         if more:
             after = self.workspace.new_id()
             self._cursors[after] = (what, key(shown[-1]), so_far + len(shown))
-            if self.repeats_pages:
-                after = next(iter(self._cursors))
+            if self.repeats_pages and start is not None:
+                after = start
         results = [show(each) for each in shown]
         answer = {
             "object": "list",

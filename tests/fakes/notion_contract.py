@@ -172,7 +172,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
     },
     "search": _listing(FOUND, "page_or_data_source", request_status=REQUEST_STATUS),
     "query": _listing(FOUND, "page_or_data_source", request_status=REQUEST_STATUS),
-    "page": PAGE,
+    "page": {"oneOf": [PAGE, PARTIAL_PAGE]},
     "database": DATABASE,
     "data_source": DATA_SOURCE,
     "block": BLOCK,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from tests.fakes.notion_workspace import Block, Property, Thing, Workspace
 
@@ -169,7 +170,7 @@ class Shown:
 
     def _signed(self, block: Block) -> str:
         self.signatures += 1
-        name = block.inner.get("name", "file.bin")
+        name = quote(block.inner.get("name", "file.bin"))
         return (
             f"https://prod-files-secure.s3.us-west-2.amazonaws.com/space/{block.id}/{name}"
             f"?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Expires=3600&X-Amz-Signature=sig{self.signatures:08d}"

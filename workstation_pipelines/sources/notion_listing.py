@@ -6,7 +6,8 @@ pages     search shows pages, oldest edit first; rows of a data source that was 
 rest      what nobody showed: children that fetched pages hold, and known items, each asked for by itself
 
 A cursor names the stage and the place in it, where a listing that was cut off goes on. Absent is only what Notion says is
-gone, or in the trash, when asked for it.
+gone, or in the trash, when asked for it. What fetched pages hold is remembered for one run: below a page that was fetched
+just before a run died, a child that neither search nor rows show waits for that page's next edit.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ _TAG = re.compile(
     r"\b[^>]*>"
 )
 _ATTRIBUTES = re.compile(r'[ \t]*\{(?:color|toggle|icon)="[^"\n]*"(?:[ \t]+\w+="[^"\n]*")*\}(?=[ \t]*$)', re.MULTILINE)
-_LINK = re.compile(r"(!?)\[((?:\\.|[^\]\\\n])*)\]\(((?:[^()\s\\]|\\.|\([^()\s]*\))*)\)")
+_LINK = re.compile(r"(!?)\[((?:\\.|[^\]\\\n])*)\]\(((?:[^()\n\\]|\\.|\([^()\n]*\))*)\)")
 _BARE_URL = re.compile(r"https?://[^\s<>\"')\]]+")
 _ESCAPED = re.compile(r"\\([\\*~`$\[\]<>{}|^_#+.!()-])")
 _BLANKS = re.compile(r"\n{3,}")

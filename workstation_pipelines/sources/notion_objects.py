@@ -111,8 +111,8 @@ def read_source(fields: Mapping[str, Any]) -> NotionSource:
 
 def read_id(fields: Mapping[str, Any]) -> str:
     value = fields.get("id")
-    if not isinstance(value, str) or not value:
-        raise MalformedError("unknown", "it has no `id`")
+    if not isinstance(value, str) or not _is_id(same_id(value)):
+        raise MalformedError("unknown", "it has no `id` that is one")
     return same_id(value)
 
 
@@ -145,7 +145,7 @@ def read_parent(value: object) -> Parent:
         for kind in ("data_source", "database", "page", "block"):
             found = value.get(f"{kind}_id")
             # A row names its data source and, beside it, the database.
-            if isinstance(found, str) and found and value.get("type", f"{kind}_id") == f"{kind}_id":
+            if isinstance(found, str) and _is_id(same_id(found)) and value.get("type", f"{kind}_id") == f"{kind}_id":
                 return Parent(kind, same_id(found))
     return TOP
 
@@ -170,6 +170,10 @@ def plain_text(rich_text: object) -> str:
 def mappings(values: object) -> Iterable[Mapping[str, Any]]:
     """Return the objects of what should be a list of objects."""
     return [value for value in values if isinstance(value, Mapping)] if isinstance(values, list) else []
+
+
+def _is_id(value: str) -> bool:
+    return _ID_IN_URL.fullmatch(value) is not None
 
 
 def _plain(part: object) -> str:

@@ -23,6 +23,8 @@ from workstation_pipelines.sources.notion_objects import (
     NotionSource,
     Parent,
     is_trashed,
+    mappings,
+    read_id,
     read_page,
     read_parent,
     read_source,
@@ -76,12 +78,7 @@ class Places:
         if is_trashed(fields):
             return []
         self._put(database_id, "database", "", read_parent(fields.get("parent")))
-        sources = fields.get("data_sources")
-        return [
-            found["id"]
-            for found in (sources if isinstance(sources, list) else [])
-            if isinstance(found, Mapping) and isinstance(found.get("id"), str)
-        ]
+        return [read_id(found) for found in mappings(fields.get("data_sources"))]
 
     def enter(self, parent: Parent) -> str:
         """Return the place of what lies in `parent`, after everything above it is known, asking where it is not."""
@@ -176,6 +173,7 @@ class Places:
         if kind == "page":
             page = read_page(self._calls.page(external_id))
             self._memory.note(page)
+            self._memory.find("page", external_id)  # perhaps no listing shows it
             self._put(external_id, kind, page.title, page.parent)
         elif kind == "data_source":
             self.note_source(read_source(self._calls.data_source(external_id)))

@@ -82,17 +82,18 @@ class Reader:
     def _properties(self, page: NotionPage) -> list[str]:
         properties: dict[str, Any] = {}
         for name, value in page.properties.items():
-            if isinstance(value, dict) and has_more(value) and isinstance(value.get("id"), str):
+            # Notion writes property ids as they go into an address; VendorApi encodes what it is given.
+            property_id = unquote(str(value.get("id"))) if isinstance(value, dict) and has_more(value) else ""
+            properties[name] = value
+            # An id with a slash in it is let into no address, so that what the page shows has to do.
+            if property_id and not set(property_id) & set("/\\"):
                 kind = value["type"]
-                properties[name] = {**value, kind: self._all_of(page.id, value["id"], kind)}
-            else:
-                properties[name] = value
+                properties[name] = {**value, kind: self._all_of(page.id, property_id, kind)}
         return lines(properties, self._title)
 
     def _all_of(self, page_id: str, property_id: str, kind: str) -> list[Any]:
-        # Notion writes property ids as they go into an address; VendorApi encodes what it is given.
         items: list[Any] = []
-        for results in self._calls.property_items(page_id, unquote(property_id)):
+        for results in self._calls.property_items(page_id, property_id):
             items.extend(found.get(kind) for found in mappings(results.objects))
         return items
 

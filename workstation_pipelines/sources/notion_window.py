@@ -19,7 +19,7 @@ from workstation_pipelines.sources.notion_calls import NotionCalls, Results
 from workstation_pipelines.sources.notion_intake import Intake, Taken, failed
 from workstation_pipelines.sources.notion_listing import PAGE_ITEMS, without_known
 from workstation_pipelines.sources.notion_memory import Memory
-from workstation_pipelines.sources.notion_objects import Parent, mappings, moment
+from workstation_pipelines.sources.notion_objects import Parent, mappings, moment, same_id
 from workstation_pipelines.sources.notion_places import Places
 
 OVERLAP = timedelta(minutes=10)
@@ -98,7 +98,7 @@ class Window:
 
     def _trash(self) -> Iterator[Page]:
         for number, results in enumerate(self._calls.trash(), 1):
-            trashed = [str(found["id"]) for found in mappings(results.objects) if isinstance(found.get("id"), str)]
+            trashed = [same_id(str(found.get("id"))) for found in mappings(results.objects)]
             yield self._page(Taken(trashed=trashed))
             if number >= MOST_TRASH_RESPONSES and self._is_below(_edits(results)):
                 return
