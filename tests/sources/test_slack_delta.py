@@ -190,6 +190,21 @@ def test_an_edited_message_is_replaced(vendor: FakeSlack, general: str, age: tim
     assert report.fetched == []
 
 
+def test_the_whole_window_is_compared_in_each_delta(vendor: FakeSlack, general: str) -> None:
+    mirror = Mirror()
+    vendor.most_objects = 5
+    stamps = [vendor.post(general, f"message {number}", ago=(25 - number) * DAY) for number in range(25)]
+    sync(mirror, vendor)
+    vendor.delete(general, stamps[2])
+    vendor.edit(general, stamps[0], "edited")
+
+    report = sync(mirror, vendor)
+
+    assert report.deleted == [f"T0ACME:{general}:{stamps[2]}"]
+    assert "edited" in text_of(mirror, vendor, general, stamps[0])
+    assert len(mirror.live) == 24
+
+
 def test_a_deleted_reply_goes_from_its_thread(vendor: FakeSlack, general: str) -> None:
     mirror = Mirror()
     parent = vendor.post(general, "parent", ago=50 * DAY)
@@ -368,13 +383,12 @@ def test_a_renamed_channel_renames_all_that_lies_in_it(vendor: FakeSlack, genera
     assert report.fetched == []
 
 
-def test_many_messages_gone_at_once_from_a_page_that_shows_none_are_only_absent(
-    vendor: FakeSlack, general: str
-) -> None:
+@pytest.mark.parametrize("left", [0, 10])
+def test_most_of_a_page_gone_at_once_is_only_absent(vendor: FakeSlack, general: str, left: int) -> None:
     mirror = Mirror()
-    stamps = [vendor.post(general, f"message {number}") for number in range(30)]
+    stamps = [vendor.post(general, f"message {number}") for number in range(31 + left)]
     sync(mirror, vendor)
-    for ts in stamps:
+    for ts in stamps[left:]:
         vendor.delete(general, ts)
 
     source = open_slack(vendor)

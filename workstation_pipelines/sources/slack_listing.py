@@ -21,7 +21,7 @@ from workstation_pipelines.sources.slack_threads import PAGE_MESSAGES, HistoryPa
 LIST = "list"
 DELTA = "delta"
 MOST_SILENT_DELETES = 20
-"""So many known messages gone from a page that shows none of them look like a lost view rather than like deletions."""
+"""More, and most of what is known in a page's range, look like a plan's limit or a lost view rather than like deletions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +249,7 @@ def _is_same(item: Item, known: Item | None) -> bool:
 
 def _vanished(known: Mapping[str, Item], shown: set[str]) -> list[Change]:
     gone = [external_id for external_id in known if external_id not in shown]
-    is_doubtful = len(gone) == len(known) and len(gone) > MOST_SILENT_DELETES
+    is_doubtful = len(gone) > MOST_SILENT_DELETES and 2 * len(gone) > len(known)
     kind = ChangeKind.ABSENT if is_doubtful else ChangeKind.DELETED
     return [Change(kind, external_id) for external_id in gone]
 
