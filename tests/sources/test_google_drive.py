@@ -492,3 +492,25 @@ def test_a_removed_entry_is_a_deletion_and_not_a_suspicion(account: Account) -> 
     pages = list(source.pages(account.mirror.cursor, account.mirror, JobType.DELTA))
     source.close()
     assert [change.kind for page in pages for change in page.changes] == [ChangeKind.DELETED]
+
+
+def test_a_new_folder_is_listed_once_and_known_ones_in_it_are_not(account: Account) -> None:
+    known = account.state.add_folder("Known")
+    account.state.add_file("a.txt", "alpha", known)
+    account.sync()
+    account.state.move(known, account.state.add_folder("New"))
+    account.sync()
+    assert len(account.requests("in parents")) == 1
+    before = len(account.fake.requests)
+    account.sync()
+    assert len(account.fake.requests) - before == 1
+    assert account.paths() == ["My Drive/New/Known/a.txt"]
+
+
+def test_a_listing_forgets_the_folders_that_it_did_not_show(account: Account) -> None:
+    folder = account.state.add_folder("Folder")
+    account.sync()
+    assert folder in account.mirror.boxes
+    del account.state.nodes[folder]
+    account.sync(full=True)
+    assert folder not in account.mirror.boxes

@@ -24,6 +24,7 @@ from workstation_pipelines.errors import (
     UnsupportedContentError,
     WorkstationError,
 )
+from workstation_pipelines.model import JobType
 from workstation_pipelines.sources.credentials import StaticToken
 from workstation_pipelines.sources.google_drive_calls import CHANGES, FILE, FILES
 from workstation_pipelines.sources.google_drive_errors import classify
@@ -290,10 +291,13 @@ def test_a_shared_drive_lost_while_it_is_listed_deletes_nothing(account: Account
     drive = account.state.add_drive("Sales")
     account.state.add_file("a.txt", "alpha", drive)
     account.sync()
-    account.fake.fail("/files", answer=RefusalError(404, "notFound", "Shared drive not found", "driveId").answer)
-    account.fake.faults[-1].matches = lambda request: request.one("corpora") == "drive"
-    report = account.sync(full=True)
-    assert (report.deleted, report.failures) == ([], [f"drive:{drive}"])
+    lost = RefusalError(404, "notFound", "Shared drive not found", "driveId").answer
+    account.fake.faults.append(Fault(lambda request: request.one("corpora") == "drive", answer=lost))
+    source = account.open()
+    pages = list(source.pages(None, account.mirror, JobType.FULL_SYNC))
+    source.close()
+    assert [failure.external_id for page in pages for failure in page.failures] == [f"drive:{drive}"]
+    assert not any(page.complete for page in pages)
 
 
 def test_messages_carry_no_text_no_name_and_no_token(account: Account) -> None:

@@ -59,7 +59,7 @@ def test_only_chosen_shared_drives_are_read_even_where_one_opened_a_file(account
 def test_a_file_that_shows_in_two_logs_is_told_of_once(account: Account) -> None:
     drive = account.state.add_drive("Sales")
     key = account.state.add_file("a.txt", "alpha", drive, opened_by={ME})
-    account.sync()
+    assert account.sync().upserted == [key]
     account.state.edit(key, "two")
     assert account.sync().upserted == [key]
 
@@ -131,7 +131,9 @@ def test_a_left_shared_drive_takes_its_files_along_and_its_log_is_not_asked_agai
     account.state.add_file("b.txt", "beta")
     account.sync()
     account.state.leave(drive)
+    before = len(account.fake.requests)
     assert account.sync().deleted == [key]
+    assert [request.one("driveId") for request in account.fake.requests[before:]] == [None]
     assert list(account.mirror.cursor["tokens"]) == ["user"]  # type: ignore[index]
     before = len(account.fake.requests)
     account.sync()
@@ -222,3 +224,16 @@ def test_both_flags_and_never_all_drives_at_once_go_with_every_listing(account: 
     assert {request.one("corpora") for request in listings} == {"user", "drive", None}
     assert {request.one("pageSize") for request in listings} == {"1000"}
     assert all("version" not in (request.one("fields") or "version") for request in listings)
+
+
+def test_my_drive_and_shared_drives_that_turn_up_as_folders_stay_what_they_are(account: Account) -> None:
+    drive = account.state.add_drive("Sales")
+    account.state.add_file("a.txt", "alpha", drive)
+    account.state.add_file("b.txt", "beta")
+    account.sync()
+    account.state.touch(drive)
+    account.state.touch(account.state.root())
+    assert account.sync().upserted == []
+    account.state.add_file("c.txt", "gamma", drive)
+    account.sync()
+    assert account.paths() == ["My Drive/b.txt", "Shared drives/Sales/a.txt", "Shared drives/Sales/c.txt"]

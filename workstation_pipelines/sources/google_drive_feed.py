@@ -69,14 +69,13 @@ def read(changes: Sequence[Any]) -> Entries:
     return found
 
 
-def apply(entries: Entries, places: Places, *, chooses: Callable[[str], bool], is_user_log: bool) -> Moves:
+def apply(entries: Entries, places: Places, *, chooses: Callable[[str], bool]) -> Moves:
     """Bring the tree up to date and tell what that changes. `chooses` tells whether a new shared drive is to be read."""
     folders = {
         external_id: file
         for external_id, file in entries.files.items()
         if (places.tree.get(external_id) is not None if file is None else file.is_folder)
         and not places.is_fixed(external_id)
-        and not (is_user_log and file is not None and places.is_chosen(file.drive_id))
     }
     touched = [*folders, *(drive_id for drive_id in entries.drives if drive_id not in folders)]
     before = _states(places, touched)

@@ -100,7 +100,7 @@ def parse(fields: object) -> DriveFile:
         drive_id=_text(fields, "driveId"),
         is_trashed=fields.get("trashed") is True,
         is_mine=fields.get("ownedByMe") is True,
-        external_hash=_hash(fields, mime_type),
+        external_hash=_hash(fields),
         # What Drive calls the size of a Doc is the space it counts for, not that of any export.
         size_bytes=-1 if is_native(mime_type) else _size_bytes(fields.get("size")),
         created_at=moment(fields.get("createdTime")),
@@ -140,13 +140,12 @@ def moment(value: object) -> datetime | None:
     return found if found is not None and found >= _EPOCH else None
 
 
-def _hash(fields: Mapping[str, Any], mime_type: str) -> str:
+def _hash(fields: Mapping[str, Any]) -> str:
     """`modifiedTime` stands in only where Drive keeps no checksum: a Doc's, which each edit moves."""
-    if not is_native(mime_type):
-        for prefix, name in (("sha256", "sha256Checksum"), ("md5", "md5Checksum"), ("rev", "headRevisionId")):
-            value = _text(fields, name)
-            if value:
-                return f"{prefix}:{value if prefix == 'rev' else value.lower()}"
+    for prefix, name in (("sha256", "sha256Checksum"), ("md5", "md5Checksum"), ("rev", "headRevisionId")):
+        value = _text(fields, name)
+        if value:
+            return f"{prefix}:{value if prefix == 'rev' else value.lower()}"
     return f"mt:{_text(fields, 'modifiedTime') or ''}"
 
 

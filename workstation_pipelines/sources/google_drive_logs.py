@@ -85,7 +85,7 @@ def _lost_drive(reading: Reading, corpus: str, error: CursorExpiredError | SkipI
 def _applied(
     reading: Reading, at: Position, entries: Entries, corpus: str, *, tokens: dict[str, str]
 ) -> Generator[Page, None, Position]:
-    moves = feed.apply(entries, reading.places, chooses=reading.chooses, is_user_log=corpus == USER)
+    moves = feed.apply(entries, reading.places, chooses=reading.chooses)
     # What folders do to their content goes first: the page with the folders themselves also moves the cursor.
     yield from in_pages(_consequences(reading, moves, told=entries.files.keys()), at)
     for drive_id in (drive_id for drive_id, name in entries.drives.items() if name is None):
