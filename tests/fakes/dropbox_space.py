@@ -142,6 +142,11 @@ class Space:
             del self.nodes[gone]
         return self.put(path, body)
 
+    def put_over_file(self, path: str, body: str) -> Node:
+        """Another file takes a file's place: the feed tells of the new one only."""
+        del self.nodes[path.lower()]
+        return self.put(path, body)
+
     def mkdir_over_file(self, path: str) -> Node:
         del self.nodes[path.lower()]
         return self.mkdir(path)

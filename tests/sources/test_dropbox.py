@@ -141,7 +141,7 @@ def test_an_empty_account_is_listed_completely(vendor: FakeDropbox, source: Drop
 def test_an_empty_page_with_more_to_come_is_not_the_end(vendor: FakeDropbox, source: Dropbox, mirror: Mirror) -> None:
     synced(mirror, source, vendor)
     assert mirror.cursor is not None
-    earlier = mirror.cursor["folders"][""][0]
+    earlier = mirror.cursor["folders"][""]
     vendor.space.put("/a.txt", "one")
     synced(mirror, source, vendor)
     vendor.space.put("/b.txt", "two")
@@ -385,6 +385,19 @@ def test_a_folder_in_a_files_place_replaces_it_and_a_folder_again_keeps_its_chil
     report = synced(mirror, source, vendor)
     assert old not in mirror.live
     assert report.fetched == [vendor.space.at("/thing/child.txt").id]
+
+
+@pytest.mark.parametrize("page_size", [1, 2000])
+def test_another_file_at_the_same_path_replaces_the_one_before(
+    vendor: FakeDropbox, source: Dropbox, mirror: Mirror, page_size: int
+) -> None:
+    old = vendor.space.put("/a.txt", "one").id
+    synced(mirror, source, vendor)
+    vendor.page_size = page_size
+    middle = vendor.space.put_over_file("/a.txt", "two").id
+    vendor.space.put_over_file("/A.txt", "three")
+    report = synced(mirror, source, vendor)
+    assert set(report.deleted) - {middle} == {old}
 
 
 def test_a_deletion_of_what_is_not_known_is_ignored(vendor: FakeDropbox, source: Dropbox, mirror: Mirror) -> None:

@@ -162,6 +162,15 @@ def test_a_long_wait_is_raised_as_the_vendor_says_it(vendor: FakeDropbox, source
     assert vendor.calls("list_folder") == 1
 
 
+def test_a_wait_of_no_time_is_none_and_an_unsaid_one_is_not_long(vendor: FakeDropbox, source: Dropbox) -> None:
+    vendor.throttle("list_folder", retry_after_s=0, said_in="text")
+    assert list(source.pages(None, Mirror(), JobType.DELTA))[-1].complete
+    vendor.fail("list_folder", answer=Answer(429, b"slow down", {"Content-Type": "text/plain"}))
+    with pytest.raises(RateLimitedError) as limited:
+        list(source.pages(None, Mirror(), JobType.DELTA))
+    assert limited.value.wait_s == 10
+
+
 def test_too_many_write_operations_is_a_wait_as_well(vendor: FakeDropbox, source: Dropbox) -> None:
     error = {"reason": {".tag": "too_many_write_operations"}, "retry_after": 60}
     vendor.fail("download", answer=answer(429, error))

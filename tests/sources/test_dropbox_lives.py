@@ -49,6 +49,8 @@ def live(space: Space, dice: Random) -> None:
     elif what == "over" and node is not None:
         if node.is_folder:
             space.put_over_folder(node.shown_path, f"text {dice.random()}")
+        elif dice.random() < 0.5:
+            space.put_over_file(node.shown_path, f"text {dice.random()}")
         else:
             space.mkdir_over_file(node.shown_path)
     elif what == "move" and node is not None and there is None and not path.lower().startswith(node.path + "/"):

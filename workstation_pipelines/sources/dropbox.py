@@ -209,12 +209,9 @@ class Dropbox:
             detect=self._context.detect,
             page_size=self.page_size,
         )
-        waiting = self._waiting(position)
-        if not waiting:
-            yield from feed.end()
-        for number, folder in enumerate(waiting, 1):
+        for number, folder in enumerate(self._folders, 1):
             for read in self._answers(folder, position):
-                is_last = number == len(waiting) and not read.has_more
+                is_last = number == len(self._folders) and not read.has_more
                 yield from feed.pages(folder, read, is_last=is_last)
 
     def fetch(self, item: Item) -> Content:
@@ -249,11 +246,6 @@ class Dropbox:
         if is_stranger or (not position.is_listing and len(position.cursors) != len(self._folders)):
             raise CursorExpiredError("dropbox: other folders were picked, so it is listed anew")
         return position, emptied
-
-    def _waiting(self, position: Position) -> list[str]:
-        if not position.is_listing:
-            return list(self._folders)
-        return [path for path in self._folders if path not in position.cursors or path in position.unfinished]
 
     def _answers(self, folder: str, position: Position) -> Iterator[EntriesPage]:
         """List a folder, or go on where it stands, to the end. Raises UnexpectedReplyError when a cursor comes back."""

@@ -89,8 +89,9 @@ def _forbidden(what: str, reply: Reply, tags: str) -> WorkstationError:
 def _limited(what: str, reply: Reply, clock: Clock) -> WorkstationError:
     # The header and the body should agree; some limits come with only one of them.
     error = reply.fields.get("error")
-    told_s = bounded_wait_s(error.get("retry_after") if isinstance(error, dict) else None, default_s=0.0)
-    wait_s = max(retry_after_s(reply.headers, clock, default_s=0.0), told_s) or DEFAULT_WAIT_S
+    told = error.get("retry_after") if isinstance(error, dict) else None
+    default_s = bounded_wait_s(told, default_s=DEFAULT_WAIT_S)
+    wait_s = max(retry_after_s(reply.headers, clock, default_s=default_s), bounded_wait_s(told, default_s=0.0))
     return RateLimitedError(f"{what}: it asks to wait {wait_s:.0f} s", wait_s=wait_s)
 
 

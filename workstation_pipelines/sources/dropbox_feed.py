@@ -50,7 +50,7 @@ class Feed:
         """Yield what one answer means. A new position is given out only once nothing is left to do of what is before it."""
         changed = _ChangedFolders(self._tree)
         changes = self._changes(read, changed)
-        self.position = self.position.with_folder(folder, read.cursor, has_more=read.has_more)
+        self.position = self.position.with_folder(folder, read.cursor)
         if changed.recased:
             # A folder shows another case: until all paths below it are mended, neither it nor the position is stored.
             yield Page(changes, self._cursor, failures=read.failures)
@@ -62,11 +62,6 @@ class Feed:
                 self._page(changes, is_last=is_last, containers=changed.containers()), failures=tuple(read.failures)
             )
         yield from self._removals(is_last=is_last)
-
-    def end(self) -> Iterator[Page]:
-        """End a reading that was cut off after its last answer and has nothing more to ask."""
-        yield self._page((), is_last=True)
-        yield from self._removals(is_last=True)
 
     def _page(self, changes: Sequence[Change], *, is_last: bool, containers: Sequence[Container] = ()) -> Page:
         is_end = is_last and not self._emptied

@@ -8,7 +8,7 @@ is deleted only at the end of the chain of pages, and whatever has shown itself 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workstation_pipelines.errors import CursorExpiredError
@@ -20,17 +20,15 @@ VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """`cursors` are the vendor's by picked folder, `unfinished` the folders of which more pages are waiting.
+    """`cursors` are the vendor's, by picked folder; while `is_listing`, a folder without one has not been begun.
 
-    `root` is the namespace that all paths are relative to, None for the account's own. While `is_listing`, a folder
-    without a cursor has not been begun.
+    `root` is the namespace that all paths are relative to, None for the account's own.
     """
 
     account_id: str
     root: str | None
     is_listing: bool = True
     cursors: Mapping[str, str] = field(default_factory=dict)
-    unfinished: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, cursor: Cursor) -> tuple[Position, Emptied]:
@@ -38,24 +36,19 @@ class Position:
         try:
             if cursor["v"] != VERSION:
                 raise ValueError
-            folders = {str(path): (str(one), bool(more)) for path, (one, more) in cursor["folders"].items()}
             root = cursor["root"]
             position = cls(
                 account_id=str(cursor["account"]),
                 root=None if root is None else str(root),
                 is_listing=cursor["phase"] == "listing",
-                cursors={path: one for path, (one, _) in folders.items()},
-                unfinished=frozenset(path for path, (_, more) in folders.items() if more),
+                cursors={str(folder): str(one) for folder, one in cursor["folders"].items()},
             )
             return position, Emptied.parse(cursor["emptied"])
         except (KeyError, TypeError, ValueError, AttributeError):
             raise CursorExpiredError("dropbox: the stored position is not of this version: list it anew") from None
 
-    def with_folder(self, folder: str, cursor: str, *, has_more: bool) -> Position:
-        unfinished = self.unfinished | {folder} if has_more else self.unfinished - {folder}
-        return Position(
-            self.account_id, self.root, self.is_listing, {**self.cursors, folder: cursor}, frozenset(unfinished)
-        )
+    def with_folder(self, folder: str, cursor: str) -> Position:
+        return replace(self, cursors={**self.cursors, folder: cursor})
 
     def as_cursor(self, emptied: Emptied) -> Cursor:
         return {
@@ -63,12 +56,12 @@ class Position:
             "phase": "listing" if self.is_listing else "feed",
             "account": self.account_id,
             "root": self.root,
-            "folders": {path: [cursor, path in self.unfinished] for path, cursor in self.cursors.items()},
+            "folders": dict(self.cursors),
             "emptied": emptied.as_json(),
         }
 
     def as_feed(self) -> Position:
-        return Position(self.account_id, self.root, False, self.cursors, self.unfinished)
+        return replace(self, is_listing=False)
 
 
 class Emptied:
