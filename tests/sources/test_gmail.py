@@ -147,10 +147,10 @@ def test_a_killed_listing_resumes_after_each_page_without_reading_a_thread_twice
     threads = {mailbox.receive(f"Mail {number}", "text") for number in range(7)}
     for most_pages in (1, 2, 3):
         mirror = Mirror()
-        fetched = mirror.sync(vendor.open(), most_pages=most_pages).fetched
+        first = mirror.sync(vendor.open(), most_pages=most_pages)
         mailbox.receive("Meanwhile", "new")
         report = mirror.sync(vendor.open())
-        assert (report.listings, sorted(fetched + report.fetched)) == (0, sorted(threads))
+        assert (report.listings, sorted(first.upserted + report.upserted)) == (0, sorted(threads))
         mirror.sync(vendor.open())
         threads = set(mirror.live)
         assert set(mirror.live) == {message.thread_id for message in mailbox.messages.values()}
