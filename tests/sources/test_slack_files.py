@@ -192,3 +192,8 @@ def test_without_the_scope_for_files_they_are_named_and_not_asked_for(vendor: Fa
 
     assert "[file: plan.md, not read: the scope files:read is missing]" in only(mirror).body.decode()
     assert vendor.calls("files-pri") == 0
+    assert vendor.calls("replies") == 0
+
+    vendor.scopes[TOKEN] = ALL_SCOPES
+    sync(mirror, vendor)
+    assert bodies(only(mirror)) == {"plan.md": b"# Plan"}

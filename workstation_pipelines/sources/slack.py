@@ -27,7 +27,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from workstation_pipelines.errors import InvalidRequestError, SkipItemError, UnexpectedReplyError
-from workstation_pipelines.model import Content, Cursor, Delta, Item, JobType, Page, SourceType
+from workstation_pipelines.model import Content, Cursor, Delta, Item, ItemFailure, JobType, Page, SourceType
 from workstation_pipelines.sources import SourceContext, slack_messages, slack_text
 from workstation_pipelines.sources.config import VendorConfig
 from workstation_pipelines.sources.contract import Account, Known
@@ -43,7 +43,14 @@ from workstation_pipelines.sources.slack_channels import (
     taken,
 )
 from workstation_pipelines.sources.slack_delta import list_changes
-from workstation_pipelines.sources.slack_listing import DELTA, LIST, Position, Reading, list_everything
+from workstation_pipelines.sources.slack_listing import (
+    DELTA,
+    LIST,
+    Position,
+    Reading,
+    list_everything,
+    unreadable_channel,
+)
 from workstation_pipelines.sources.slack_people import People
 from workstation_pipelines.sources.slack_threads import PAGE_MESSAGES, Threads, Workspace
 
@@ -56,6 +63,8 @@ ChannelType = Literal["public_channel", "private_channel", "im", "mpim"]
 _SCOPES: Mapping[str, str] = {"public_channel": "channels", "private_channel": "groups", "im": "im", "mpim": "mpim"}
 _ALWAYS_NEEDED = ("users:read", "files:read")
 _SAMPLE_CHANNELS = 5
+JOIN = "you are not a member: join it, or leave it out of `channels`"
+CHECK_PICK = "no such channel is visible: check its name, the setting `types`, and that you were invited"
 
 OAUTH = OAuthGrant(
     authorize_url="https://slack.com/oauth/v2/authorize",
@@ -102,7 +111,7 @@ class Slack:
     delta: ClassVar[Delta] = Delta.WINDOW
     proves_absence: ClassVar[bool] = False
     page_size: ClassVar[int] = PAGE_MESSAGES
-    fetch_threads: ClassVar[int] = 4
+    fetch_threads: ClassVar[int] = 2  # more would only queue for Slack's 50 requests a minute
     oauth: ClassVar[OAuthGrant] = OAUTH
     calls: ClassVar[tuple[Call, ...]] = CALLS
     default_urls: ClassVar[Mapping[str, str]] = {"api": DEFAULT_API_URL, "files": DEFAULT_FILES_URL}
@@ -200,8 +209,25 @@ class Slack:
             now=self._context.clock(),
             window=timedelta(days=self._config.window_days),
             reread=timedelta(days=self._config.reread_days),
+            notices=self._notices(threads.workspace, listed, channels),
             is_forced=is_forced,
         )
+
+    def _notices(
+        self, workspace: Workspace, listed: Sequence[Channel], channels: Mapping[str, Channel]
+    ) -> Sequence[ItemFailure]:
+        """Say which channels were picked by hand and cannot be read; the others are read all the same."""
+        picks = self._config.channels
+        closed = (
+            [one for one in picked(listed, picks) if one.id not in channels and not one.is_archived] if picks else []
+        )
+        return [
+            *(unreadable_channel(workspace.team_id, one.id, one.label, "not_in_channel", JOIN) for one in closed),
+            *(
+                unreadable_channel(workspace.team_id, pick, pick, "channel_not_found", CHECK_PICK)
+                for pick in missing_picks(listed, picks)
+            ),
+        ]
 
     def _opened(self) -> Threads:
         with self._lock:

@@ -60,7 +60,7 @@ def list_changes(reading: Reading, at: Position) -> Iterator[Page]:
         for channel in reading.channels.values()
         if (marks := reading.marks.get(channel.id)) is not None and marks.is_archived != channel.is_archived
     ]
-    yield Page((), cursor_after=Position(DELTA).cursor(), containers=containers)
+    yield Page((), cursor_after=Position(DELTA).cursor(), failures=reading.notices, containers=containers)
 
 
 def _since(reading: Reading) -> str:

@@ -6,7 +6,7 @@ the oldest message it has seen. `replies_count` and `latest_reply` of a parent t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -70,6 +70,7 @@ class Reading:
     now: datetime
     window: timedelta
     reread: timedelta
+    notices: Sequence[ItemFailure] = ()
     is_forced: bool = False
     unreadable: set[str] = field(default_factory=set)
 
@@ -122,6 +123,7 @@ def list_everything(reading: Reading, at: Position) -> Iterator[Page]:
     yield Page(
         (),
         cursor_after=Position(LIST, channel="~").cursor(),
+        failures=reading.notices,
         complete=True,
         containers=[Container(channel_id, reading.labels[channel_id], is_deleted=True) for channel_id in sorted(gone)],
     )
@@ -206,7 +208,20 @@ def refused(
 ) -> Iterator[Page]:
     """Report one channel that cannot be read and go on; what is stored of it stays."""
     reading.unreadable.add(channel.id)
-    failures = [] if channel.is_archived else [_unreadable(reading.threads, channel, skip)]
+    failures = (
+        []
+        if channel.is_archived
+        else [
+            unreadable_channel(
+                reading.threads.workspace.team_id,
+                channel.id,
+                channel.label,
+                skip.reason,
+                skip.message,
+                error_class=type(skip).__name__,
+            )
+        ]
+    )
     if is_listing:
         yield from as_known(reading, channel, failures)
         return
@@ -270,13 +285,16 @@ def _malformed(threads: Threads, channel: Channel, ts: str, reason: str) -> Item
     )
 
 
-def _unreadable(threads: Threads, channel: Channel, skip: SkipItemError) -> ItemFailure:
+def unreadable_channel(
+    team_id: str, channel_id: str, label: str, reason: str, message: str, *, error_class: str = "SkipItemError"
+) -> ItemFailure:
+    """One channel that cannot be read, for the ledger; it is tried again with every sync."""
     return ItemFailure(
-        external_id=f"{threads.workspace.team_id}:{channel.id}",
-        external_path=channel.label,
+        external_id=f"{team_id}:{channel_id}",
+        external_path=label,
         stage="list",
-        error_class=type(skip).__name__,
-        reason=skip.reason,
-        message=f"{channel.label}: {skip.message}",
+        error_class=error_class,
+        reason=reason,
+        message=f"slack: channel {label}: {message}",
         permanent=False,
     )

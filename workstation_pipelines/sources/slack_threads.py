@@ -187,12 +187,20 @@ class Threads:
         )
 
     def hash_of(self, parent: Message) -> str:
-        salt = f"{'without bots' if self.skip_bots else ''}:{self.max_file_bytes if parent.files else ''}"
+        files = f"{self.max_file_bytes}:{self._reads_files}" if parent.files else ""
+        salt = f"{'without bots' if self.skip_bots else ''}:{files}"
         return messages.parent_hash(parent, salt=salt)
 
     def is_listed_whole(self, parent: Message) -> bool:
         """Return whether a history shows all there is of a thread, so that nothing need be fetched."""
-        return not parent.has_replies and not any(self._refusal(file) == "" for file in parent.files)
+        if parent.has_replies:
+            return False
+        return not self._reads_files or all(self._refusal(file) for file in parent.files)
+
+    @property
+    def _reads_files(self) -> bool:
+        granted = self.api.granted
+        return not granted or "files:read" in granted
 
     def content(self, thread: Thread) -> Content:
         """Render a thread and download its files. Raises RetryableError, ReauthorizeError, UnreadableContentError."""
@@ -239,7 +247,7 @@ class Threads:
 
     def _attachment(self, file: SharedFile, left_bytes: int) -> Attachment | str:
         """Download a file, or say why it is left out."""
-        if "files:read" not in self.api.granted and self.api.granted:
+        if not self._reads_files:
             return self._refusal(file) or "not read: the scope files:read is missing"
         try:
             if file.needs_lookup and file.mode not in _UNREAD_MODES:
