@@ -36,13 +36,17 @@ def office() -> Iterator[ParcelOffice]:
         assert office.violations == []
 
 
+def with_vendor(source_type: SourceType, fields: dict[str, str]) -> Settings:
+    return Settings().model_copy(update={source_type.value: Vendor.model_validate(fields)})
+
+
 @pytest.mark.parametrize("source_type", VENDORS)
 def test_consent_is_for_a_long_time_and_refreshes(office: ParcelOffice, source_type: SourceType) -> None:
     style = STYLES[source_type]
     if not grant_of(source_type).uses_pkce:
         style = Style(**{**vars(style), "needs_pkce": False})
     desk = OAuthDesk(office, style)
-    settings = Settings(**{source_type.value.upper(): Vendor.model_validate(desk.settings)})
+    settings = with_vendor(source_type, desk.settings)
     grant = grant_of(source_type)
     endpoint = OAuthEndpoint(
         source_type.value, grant, settings.oauth_client(source_type), lambda: datetime(2026, 11, 22, tzinfo=UTC)
@@ -67,6 +71,5 @@ def test_vendors_own_addresses_are_https_and_replaced_by_settings_only(source_ty
 @pytest.mark.parametrize("source_type", VENDORS)
 def test_every_base_url_has_a_setting(source_type: SourceType) -> None:
     names = sources.source_class(source_type).default_urls
-    given = Vendor.model_validate({f"{name}_url": f"https://{name}.example" for name in names})
-    settings = Settings(**{source_type.value.upper(): given})
+    settings = with_vendor(source_type, {f"{name}_url": f"https://{name}.example" for name in names})
     assert settings.source_urls(source_type) == {name: f"https://{name}.example" for name in names}

@@ -73,6 +73,8 @@ OAUTH = OAuthGrant(
     scopes=("Files.Read.All", "offline_access"),
     authorize_params=(("prompt", "select_account"),),
     rotates=True,
+    refresh_scopes=True,
+    redirect_host="localhost",  # the only host for which Microsoft takes any port
 )
 
 _SUFFICIENT = frozenset({"files.read.all", "files.readwrite.all"})
