@@ -99,6 +99,7 @@ class Folders:
             details["children"] = entry.children
         if entry.kind in _SHARED:
             details["own"] = entry.key
+            self._shared.pop(str(before.get("own")), None)  # it was taken out and added again: only the new one counts
             self._shared[entry.key] = key
         self._doomed.pop(key, None)
         self._set(Container(key, entry.name, self._parent_of(entry), details))
@@ -168,6 +169,10 @@ class Folders:
             self._marked.pop(key, None)
             self._doomed.pop(key, None)
             self._changed[key] = replace(gone, is_deleted=True)
+
+    def forget_all(self) -> None:
+        for key in list(self._keys):
+            self.forget(key)
 
     def _parent_of(self, entry: Entry) -> str | None:
         """The parent it names; one that names none stays where it was."""

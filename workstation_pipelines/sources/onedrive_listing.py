@@ -79,6 +79,8 @@ class Listing:
     def pages(self) -> Iterator[Page]:
         if not self._at.is_listing:
             self._look_at_shared_again()
+        elif self._at.link is None:
+            self._folders.forget_all()
         tokens = PageTokens("onedrive delta")
         while not self._at.is_closing:
             try:
@@ -88,6 +90,7 @@ class Listing:
                     raise
                 self._at = replace(self._at, link=None, is_restarted=True)
                 self._shown = None
+                self._folders.forget_all()
                 tokens = PageTokens("onedrive delta")
                 continue
             yield from self._page(reply)
@@ -149,9 +152,10 @@ class Listing:
             if now is Place.OUTSIDE:
                 folders.unmark(key)
                 left.append(key)
-            elif now is Place.INSIDE and before.get(key) is Place.INSIDE:
+            elif now is Place.INSIDE and before.get(key) is Place.INSIDE and not self._at.is_listing:
                 renamed.append(key)
             elif now is Place.INSIDE and key in before:
+                # In a listing too: what is known need not be there any more, and telling of it would keep it.
                 folders.mark(key)
         moved = [Change(ChangeKind.UPSERT, item.external_id, self._renamed(item)) for item in self._items_at(renamed)]
         gone = [key for key in left if folders.kind(key) == Kind.SHARED_FILE]
@@ -233,7 +237,7 @@ class Listing:
 
     def _look_at_shared_again(self) -> None:
         for key in self._folders.shared():
-            if self._folders.looked_on(key) != self._today:
+            if self._folders.looked_on(key) != self._today and self._folders.place(key) is Place.INSIDE:
                 for below in self._folders.below(key):
                     self._folders.mark(below)
 
@@ -277,23 +281,30 @@ class Listing:
                     containers=self._folders.changed(),
                 )
         except SkipItemError as refused:
-            yield self._unreachable(key, refused)
+            yield from self._unreachable(key, refused)
             return
         if is_shared:
             self._walked_shared.append(key)
         self._folders.unmark(key, looked_on=self._looked_on(key))
 
-    def _unreachable(self, key: str, refused: SkipItemError) -> Page:
-        """A folder of one's own will be told of by the feed; of a shared one this is all there is, and no proof."""
+    def _unreachable(self, key: str, refused: SkipItemError) -> Iterator[Page]:
+        """Say what becomes of the items in a shared folder that is refused; of one's own folders the feed tells."""
+        folders = self._folders
         if refused.transient:
             raise SourceUnavailableError(f"onedrive children: {refused.message}", wait_s=60)
-        is_shared = items.parts_of(key)[0] != self._at.drive
-        absent = [Change(ChangeKind.ABSENT, item.external_id) for item in self._items_at([key])] if is_shared else []
-        if self._folders.kind(key) == Kind.SHARED_FOLDER or not is_shared:
-            self._folders.unmark(key, looked_on=self._looked_on(key))
+        if items.parts_of(key)[0] == self._at.drive:
+            folders.unmark(key)
+            return
+        lost = [item.external_id for item in self._items_at([key])]
+        is_gone = isinstance(refused, ItemGoneError) and folders.kind(key) != Kind.SHARED_FOLDER
+        if is_gone:
+            folders.forget(key)
         else:
-            self._folders.forget(key)
-        return Page(absent, self._at.cursor(), containers=self._folders.changed())
+            # The whole share, or a refusal: asked again tomorrow, and deleted only as far as the brake lets it pass.
+            folders.unmark(key, looked_on=self._looked_on(key))
+        kind = ChangeKind.DELETED if is_gone else ChangeKind.ABSENT
+        yield from self._in_pages(Change(kind, external_id) for external_id in lost)
+        yield Page((), self._at.cursor(), containers=folders.changed())
 
     def _shared_file(self, key: str) -> Page:
         told = _Told()
