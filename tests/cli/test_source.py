@@ -57,8 +57,8 @@ def test_source_is_added_even_if_dagster_cannot_be_told(workstation: Program, fo
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["floppy", "papers", "--path", "/"], "no source type 'floppy' here: choose one of local_folder"),
-        (["gmail", "papers", "--path", "/"], "no source type 'gmail' here"),
+        (["floppy", "papers", "--path", "/"], "no source type 'floppy' here: choose one of dropbox, gmail"),
+        (["gmail", "papers", "--path", "/"], "--path is for local_folder: gmail takes --config JSON"),
         (["local_folder", "papers"], "either --path FOLDER or --config JSON"),
         (["local_folder", "papers", "--path", "/", "--config", "{}"], "either --path FOLDER or --config JSON"),
         (["local_folder", "papers", "--config", "{"], "not JSON"),

@@ -7,13 +7,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from workstation_pipelines.errors import InvalidRequestError, ReauthorizeError, WorkstationError
 
-_REQUEST_TIMEOUT_S = 5.0
+_REQUEST_TIMEOUT_S = 2.0
+"""Browsers open connections in advance that say nothing; the one that does waits behind them."""
+
 _HEAD = (
     "<!doctype html><html lang=en><meta charset=utf-8><title>workstation</title><body style='font-family:sans-serif'>"
 )
@@ -64,7 +67,8 @@ def listening(port: int) -> Iterator[Landing]:
         server.server_close()
 
 
-class _Server(HTTPServer):
+class _Server(TCPServer):
+    allow_reuse_address = True  # the same --port again, a minute after the last time
     state = ""
     answer: dict[str, str] | None = None
 
