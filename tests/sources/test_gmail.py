@@ -400,6 +400,12 @@ def test_history_is_asked_for_its_four_kinds_only(
     assert asked.one("labelId") is None
 
 
+def test_a_hash_that_stands_for_growth_equals_nothing_not_even_itself() -> None:
+    assert Gmail.same_content("gm:aa", "gm:aa")
+    assert not Gmail.same_content("gm:aa", "gm:bb")
+    assert not Gmail.same_content("gm:?12", "gm:?12")
+
+
 # Labels and queries
 
 
