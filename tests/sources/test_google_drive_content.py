@@ -170,10 +170,16 @@ def test_types_without_text_are_refused_without_a_call(account: Account) -> None
     assert len(account.fake.requests) == before
 
 
-def test_what_drive_has_no_type_for_is_told_by_its_name(account: Account) -> None:
-    key = account.state.add_file("notes.md", "# Notes", mime_type="application/octet-stream")
-    account.sync()
-    assert account.mirror.live[key].mime_type == "text/markdown"
+@pytest.mark.parametrize("mime_type", ["application/octet-stream", "video/mp2t"])
+def test_what_drive_has_no_type_or_one_without_text_for_is_told_by_its_name(account: Account, mime_type: str) -> None:
+    key = account.state.add_file("notes.md", "# Notes", mime_type=mime_type)
+    film = account.state.add_file("film.mts", b"\x47", mime_type="video/mp2t")
+    source = account.open(text_types={"text/markdown"})
+    account.mirror.sync(source)
+    source.close()
+    assert account.mirror.live[key].mime_type == account.mirror.contents[key].mime_type == "text/markdown"
+    assert account.mirror.live[film].mime_type == "video/mp2t"
+    assert film not in account.mirror.contents
 
 
 def test_a_file_too_large_is_refused_without_a_call(account: Account) -> None:

@@ -66,7 +66,7 @@ DEFAULT_EXPORT_URL = "https://docs.google.com"
 READ_SCOPE = "https://www.googleapis.com/auth/drive.readonly"
 
 _WIDER_SCOPES = frozenset({"https://www.googleapis.com/auth/drive"})
-_UNKNOWN_TYPES = frozenset({"application/octet-stream", "application/x-unknown"})
+_UNKNOWN_TYPES = frozenset({"application/octet-stream", "binary/octet-stream"})
 _HEAD_BYTES = 8192
 _RECONCILE_EVERY = timedelta(days=30)
 
@@ -283,9 +283,13 @@ class GoogleDrive:
         return Reading(self._drive, places, known, self._mime_type, self._chooses_joined)
 
     def _mime_type(self, file: DriveFile) -> str:
-        if file.mime_type in _UNKNOWN_TYPES:
-            return self._context.detect(file.name, b"")
-        return file.mime_type
+        """Trust the name where Drive knows no type, or one without text: a `.ts` file is a video to it."""
+        if files.is_native(file.mime_type):
+            return file.mime_type
+        if file.mime_type not in _UNKNOWN_TYPES and self._context.has_text(file.mime_type):
+            return file.mime_type
+        by_name = self._context.detect(file.name, b"")
+        return by_name if by_name not in _UNKNOWN_TYPES and self._context.has_text(by_name) else file.mime_type
 
     # Content
 
