@@ -28,7 +28,7 @@ from workstation_pipelines.errors import (
     WorkstationError,
 )
 from workstation_pipelines.model import Change, ChangeKind, Item, JobType, Page
-from workstation_pipelines.sources import SourceContext, http
+from workstation_pipelines.sources import SourceContext
 from workstation_pipelines.sources.credentials import StaticToken
 from workstation_pipelines.sources.onedrive import OneDrive
 from workstation_pipelines.sources.onedrive_hash import quick_xor_hash
@@ -64,7 +64,7 @@ def day() -> Day:
 
 @pytest.fixture
 def opened(vendor: FakeOneDrive, day: Day, monkeypatch: pytest.MonkeyPatch) -> Iterator[Open]:
-    monkeypatch.setattr(http.time, "sleep", lambda _wait_s: None)
+    monkeypatch.setattr("workstation_pipelines.sources.http.time.sleep", lambda _wait_s: None)
     sources = []
 
     def open_it(config: Mapping[str, Any] | None = None, **context: Any) -> OneDrive:

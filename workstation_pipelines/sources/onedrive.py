@@ -294,20 +294,28 @@ class OneDrive:
             yield reply
 
     def _delta(self, link: str | None) -> dict[str, Any]:
-        if link is not None:
-            if not link.startswith(self._urls["api"].rstrip("/") + "/"):
-                raise CursorExpiredError("onedrive: its cursor belongs to another address of Microsoft Graph")
-            return self._api.json_at(DELTA_LINK, link)
+        """Get a page of the feed. A link that would not be followed is not accepted either, for it becomes a cursor."""
+        if link is not None and not self._is_ours(link):
+            raise CursorExpiredError("onedrive: its cursor belongs to another address of Microsoft Graph")
+        reply = self._first_page() if link is None else self._api.json_at(DELTA_LINK, link)
+        links = [reply[name] for name in ("@odata.nextLink", "@odata.deltaLink") if name in reply]
+        if not all(isinstance(one, str) and self._is_ours(one) for one in links):
+            raise UnexpectedReplyError(
+                "onedrive delta: it names a link to another host, which is not followed", wait_s=60
+            )
+        return reply
+
+    def _is_ours(self, link: str) -> bool:
+        return link.startswith(self._urls["api"].rstrip("/") + "/")
+
+    def _first_page(self) -> dict[str, Any]:
         for size in PAGE_SIZES[:-1]:
             try:
-                return self._first_page(size)
+                return self._api.json(DELTA, params={"$top": size, "$select": items.FIELDS})
             except SourceUnavailableError as error:
                 if error.details.get("status") != 504:
                     raise
-        return self._first_page(PAGE_SIZES[-1])
-
-    def _first_page(self, size: int) -> dict[str, Any]:
-        return self._api.json(DELTA, params={"$top": size, "$select": items.FIELDS})
+        return self._api.json(DELTA, params={"$top": PAGE_SIZES[-1], "$select": items.FIELDS})
 
     def _drive_id(self, drive: Mapping[str, Any]) -> str:
         drive_id = drive.get("id")

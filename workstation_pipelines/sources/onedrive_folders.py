@@ -2,8 +2,9 @@
 
 All of it is kept in containers, so that a sync that died goes on where it was. In their `details`:
 `kind` is the entry's, or `unknown` for a folder that others lie in and that was not shown yet; `unlisted` that its
-children have to be listed by themselves; `deleted` that the feed called it deleted; `own` the key of the shortcut that
-leads to a shared folder or file, `looked_on` the day when that was looked at last; `children` how many it should hold.
+children have to be listed by themselves; `moved` that what is below it has other paths now; `deleted` that the feed
+called it deleted; `own` the key of the shortcut that leads to a shared folder or file, `looked_on` the day when that was
+looked at last.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Folders:
         self._keys = {container.external_id: None for container in known}
         self._marked = {key: None for key in self._keys if self._details(key).get("unlisted")}
         self._doomed = {key: None for key in self._keys if self._details(key).get("deleted")}
+        self._moved = {key: None for key in self._keys if self._details(key).get("moved")}
         self._shared = {str(own): key for key in self._keys if (own := self._details(key).get("own")) is not None}
         paths = [one for one in chosen if one.startswith("/")]
         self._paths = {path: path.strip("/").casefold() for path in paths}
@@ -94,9 +96,7 @@ class Folders:
         key = entry.target or entry.key
         details: dict[str, Any] = {"kind": entry.kind.value}
         before = self._details(key)
-        details |= {name: before[name] for name in ("unlisted", "looked_on") if name in before}
-        if "children" in before:
-            details["children"] = entry.children
+        details |= {name: before[name] for name in ("unlisted", "moved", "looked_on") if name in before}
         if entry.kind in _SHARED:
             details["own"] = entry.key
             self._shared.pop(str(before.get("own")), None)  # it was taken out and added again: only the new one counts
@@ -133,23 +133,28 @@ class Folders:
     def looked_on(self, key: str) -> str | None:
         return self._details(key).get("looked_on")
 
-    def mark(self, key: str, **details: Any) -> None:
+    def mark(self, key: str) -> None:
         """Have its children listed before the enumeration ends."""
         self._marked[key] = None
-        self._update(key, {"unlisted": True, **details})
+        self._update(key, {"unlisted": True})
 
     def unmark(self, key: str, **details: Any) -> None:
         self._marked.pop(key, None)
-        self._update(key, {"unlisted": None, "children": None, **details})
+        self._update(key, {"unlisted": None, **details})
 
     def marked(self) -> list[str]:
         return list(self._marked)
 
-    def expected_children(self, key: str) -> int | None:
-        return self._details(key).get("children")
+    def mark_moved(self, key: str) -> None:
+        self._moved[key] = None
+        self._update(key, {"moved": True})
 
-    def children(self, key: str) -> int:
-        return sum(self.parent(below) == key for below in self.below(key) if below != key)
+    def unmark_moved(self, key: str) -> None:
+        self._moved.pop(key, None)
+        self._update(key, {"moved": None})
+
+    def moved(self) -> list[str]:
+        return list(self._moved)
 
     def doom(self, key: str) -> None:
         """The feed called it deleted. What lies in it may yet have moved out, so that this is acted on at the end."""
@@ -168,6 +173,7 @@ class Folders:
             self._shared.pop(str(gone.details.get("own")), None)
             self._marked.pop(key, None)
             self._doomed.pop(key, None)
+            self._moved.pop(key, None)
             self._changed[key] = replace(gone, is_deleted=True)
 
     def forget_all(self) -> None:

@@ -1,8 +1,8 @@
 """One enumeration of a drive: pages of the feed, then what the feed leaves to be found out.
 
-A page of the feed moves, hides and shows folders; what lies in them is told again from what is known, on pages of its own
-BEFORE the one that remembers the folders, so that a sync that dies between the two does it again. What needs requests
-of its own (a folder that moved into the scope, shared folders) is remembered with the page and done before the end.
+A page of the feed moves, hides and shows folders, and says nothing of what lies in them. What follows from that is marked
+at the folder, remembered with the page, and done before the enumeration ends, when all folders are where they belong: items
+are told of again by what is known of them, or folders listed by themselves. A sync that dies in between finds the marks.
 """
 
 from __future__ import annotations
@@ -43,11 +43,10 @@ class Requests:
 
 @dataclass
 class _Told:
-    """What one answer comes to. `changes` are by external id, the last one wins; `moved` are told before them."""
+    """What one answer comes to. `changes` are by external id, the last one wins."""
 
     changes: dict[str, Change] = field(default_factory=dict)
     failures: list[ItemFailure] = field(default_factory=list)
-    moved: list[Change] = field(default_factory=list)
 
 
 class Listing:
@@ -95,6 +94,7 @@ class Listing:
                 continue
             yield from self._page(reply)
         yield from self._emptied()
+        yield from self._moved()
         yield from self._walked()
         yield self._last()
 
@@ -107,7 +107,6 @@ class Listing:
                 wait_s=60,
             )
         told = self._read(raws, self._at.drive)
-        yield from self._in_pages(told.moved)
         self._at = replace(self._at, link=link, is_closing=not next_link)
         page = Page(
             list(told.changes.values()), self._at.cursor(), failures=told.failures, containers=self._folders.changed()
@@ -129,14 +128,13 @@ class Listing:
                 entry = replace(entry, parent_key=walked)
             entries.pop(entry.key, None)
             entries[entry.key] = entry
-        told.moved = self._rearranged(entries, is_walk=walked is not None)
+        self._rearrange(entries, is_walk=walked is not None)
         for entry in entries.values():
             self._tell(entry, told)
-        told.moved = [change for change in told.moved if change.external_id not in told.changes]
         return told
 
-    def _rearranged(self, entries: Mapping[str, Entry], *, is_walk: bool) -> list[Change]:
-        """Take in the folders, and return what becomes of the known items below those that changed."""
+    def _rearrange(self, entries: Mapping[str, Entry], *, is_walk: bool) -> None:
+        """Take in the folders, and mark those whose contents have to be told of again or listed for it."""
         folders = self._folders
         remembered = [
             entry for entry in entries.values() if entry.kind in _REMEMBERED and not self._leads_nowhere(entry)
@@ -146,21 +144,13 @@ class Listing:
         is_new = {entry.key for entry in remembered if (entry.target or entry.key) not in folders}
         for entry in remembered:
             self._remember(entry, is_walk=is_walk, is_new=entry.key in is_new)
-        renamed, left = [], []
+        for top in changed:
+            folders.mark_moved(top)
         for key in dict.fromkeys(key for top in changed for key in folders.below(top)):
-            now = folders.place(key)
-            if now is Place.OUTSIDE:
-                folders.unmark(key)
-                left.append(key)
-            elif now is Place.INSIDE and before.get(key) is Place.INSIDE and not self._at.is_listing:
-                renamed.append(key)
-            elif now is Place.INSIDE and key in before:
-                # In a listing too: what is known need not be there any more, and telling of it would keep it.
+            # In a listing what is known need not be there any more, and telling of it would keep it.
+            is_told = before.get(key) is Place.INSIDE and not self._at.is_listing
+            if key in before and not is_told and folders.place(key) is Place.INSIDE:
                 folders.mark(key)
-        moved = [Change(ChangeKind.UPSERT, item.external_id, self._renamed(item)) for item in self._items_at(renamed)]
-        gone = [key for key in left if folders.kind(key) == Kind.SHARED_FILE]
-        gone += [item.external_id for item in self._items_at(left)]
-        return [*moved, *(Change(ChangeKind.DELETED, external_id) for external_id in gone)]
 
     def _remember(self, entry: Entry, *, is_walk: bool, is_new: bool) -> None:
         folders = self._folders
@@ -174,8 +164,8 @@ class Listing:
         elif is_new and is_walk:
             folders.mark(key)
         elif is_new and entry.kind is Kind.FOLDER and entry.children > 0 and not self._at.is_listing:
-            # A restored folder: nothing says that what lies in it is told of as well.
-            folders.mark(key, children=entry.children)
+            # Restored, perhaps, and then nothing says that what lies in it is told of as well.
+            folders.mark(key)
 
     def _leads_nowhere(self, entry: Entry) -> bool:
         """Return whether it is a shortcut not to follow: someone else's, or one into one's own drive."""
@@ -220,7 +210,7 @@ class Listing:
         return replace(item, external_path=self._folders.path_of(item.title, item.place))
 
     def _in_pages(self, changes: Iterable[Change]) -> Iterator[Page]:
-        """Pages that remember nothing yet and do not move on."""
+        """Pages that remember nothing and do not move on."""
         rest = iter(changes)
         while some := list(islice(rest, self._page_size)):
             yield Page(some, self._at.cursor())
@@ -235,6 +225,24 @@ class Listing:
             self._folders.forget(key)
         yield Page((), self._at.cursor(), containers=self._folders.changed())
 
+    def _moved(self) -> Iterator[Page]:
+        """Tell again of the known items below folders that moved or were renamed, and delete those that left the scope."""
+        folders, tops = self._folders, self._folders.moved()
+        if not tops:
+            return
+        below = list(dict.fromkeys(key for top in tops for key in folders.below(top)))
+        left = [key for key in below if folders.place(key) is Place.OUTSIDE]
+        gone = [key for key in left if folders.kind(key) == Kind.SHARED_FILE]
+        gone += [item.external_id for item in self._items_at(left)]
+        yield from self._in_pages(Change(ChangeKind.DELETED, external_id) for external_id in gone)
+        if not self._at.is_listing:
+            inside = [key for key in below if folders.place(key) is Place.INSIDE]
+            renamed = (self._renamed(item) for item in self._items_at(inside))
+            yield from self._in_pages(Change(ChangeKind.UPSERT, item.external_id, item) for item in renamed)
+        for top in tops:
+            folders.unmark_moved(top)
+        yield Page((), self._at.cursor(), containers=folders.changed())
+
     def _look_at_shared_again(self) -> None:
         for key in self._folders.shared():
             if self._folders.looked_on(key) != self._today and self._folders.place(key) is Place.INSIDE:
@@ -248,19 +256,13 @@ class Listing:
             for key in waiting:
                 tried.add(key)
                 place = self._folders.place(key)
-                if place is Place.OUTSIDE or (place is Place.INSIDE and self._is_whole(key)):
+                if place is Place.OUTSIDE:
                     self._folders.unmark(key)
                 elif place is Place.INSIDE and self._folders.kind(key) == Kind.SHARED_FILE:
                     yield self._shared_file(key)
                 elif place is Place.INSIDE:
                     yield from self._walk(key)
         yield from self._in_pages(self._vanished())
-
-    def _is_whole(self, key: str) -> bool:
-        expected = self._folders.expected_children(key)
-        if expected is None:
-            return False
-        return self._folders.children(key) + sum(1 for _ in self._items_at([key])) >= expected
 
     def _walk(self, key: str) -> Iterator[Page]:
         drive, _ = items.parts_of(key)
@@ -273,7 +275,6 @@ class Listing:
                 told = self._read(raws, drive, walked=key)
                 if is_shared:
                     self._seen_shared |= told.changes.keys()
-                yield from self._in_pages(told.moved)
                 yield Page(
                     list(told.changes.values()),
                     self._at.cursor(),
