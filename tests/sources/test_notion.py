@@ -135,6 +135,21 @@ class TestFullListing:
         account.sync()
         assert account.mirror.boxes[top].name == "Top"
 
+    def test_a_full_listing_mentions_every_container_again(self, account: NotionAccount) -> None:
+        secret = account.workspace.page("Secret", shared_with=())
+        top = account.workspace.page("Top", parent=secret)
+        account.workspace.share(top)
+        toggle = account.workspace.add_block(top, "toggle", "More")
+        middle = account.workspace.page("Middle", parent=toggle)
+        database, [tasks] = account.workspace.database("Tasks", parent=middle)
+        account.workspace.row(tasks, "Row")
+        account.sync()
+        source = account.open()
+        pages = list(source.pages(None, account.mirror, JobType.DELTA))
+        source.close()
+        mentioned = {box.external_id for page in pages for box in page.containers if not box.is_deleted}
+        assert mentioned == {secret, top, toggle, middle, database, tasks}
+
 
 class TestResuming:
     def test_a_listing_killed_after_any_page_ends_with_everything(self, account: NotionAccount) -> None:

@@ -101,6 +101,7 @@ class TestNamesAndPlaces:
         account.workspace.page("Leaf", "words", parent=middle)
         account.workspace.advance(days=1)
         account.sync()
+        account.vendor.most_page_size = 1  # so that nothing below is listed again
         account.workspace.rename(top, "Renamed")
         assert account.sync().fetched == [top]
         assert account.paths == {"Renamed", "Renamed/Middle", "Renamed/Middle/Leaf"}
@@ -117,7 +118,9 @@ class TestNamesAndPlaces:
         one, two = account.workspace.page("One"), account.workspace.page("Two")
         page = account.workspace.page("Page", parent=one)
         account.workspace.page("Child", "words", parent=page)
+        account.workspace.advance(days=1)
         account.sync()
+        account.vendor.most_page_size = 1
         account.workspace.move(page, two)
         account.sync()
         assert account.paths == {"One", "Two", "Two/Page", "Two/Page/Child"}
@@ -284,6 +287,7 @@ class TestScope:
         account.config = {"pages": [home]}
         account.workspace.advance(days=1)
         account.sync()
+        account.vendor.most_page_size = 1
         account.workspace.move(page, away)
         assert set(account.sync().deleted) == {page, child}
         account.workspace.move(page, home)

@@ -256,7 +256,12 @@ def test_the_fake_counts_what_would_write(account: NotionAccount) -> None:
 
 def test_the_fake_reports_requests_that_notion_would_refuse(account: NotionAccount) -> None:
     headers = {"Authorization": "Bearer test-token", "Notion-Version": "2026-03-11"}
-    for body in ({"page_size": 101}, {"filter": {"property": "object", "value": "database"}}, {"sorts": []}):
+    refused: list[dict[str, Any]] = [
+        {"page_size": 101},
+        {"filter": {"property": "object", "value": "database"}},
+        {"sorts": []},
+    ]
+    for body in refused:
         httpx.post(f"{account.vendor.url}/v1/search", json=body, headers=headers, trust_env=False)
     httpx.post(
         f"{account.vendor.url}/v1/search", json={}, headers={"Authorization": "Bearer test-token"}, trust_env=False
