@@ -314,6 +314,9 @@ def test_nobodys_text_passes_for_another_message(vendor: OpenedGmail, mailbox: M
     text = text_of(vendor, thread)
     _, headings = markdown.scan(text, 100)
     assert [heading.text for heading in headings] == ["Plain", "Ann, 2026-03-02 09:01 UTC", "Ann, 2026-03-02 09:02 UTC"]
+    signed = "Words.\n\nRegards\n-----\nAnn"
+    assert markdown.scan(signed, 100)[1]
+    assert not markdown.scan(defused(signed), 100)[1]
     assert defused("# of items\n#tag\n- point") == "\\# of items\n#tag\n- point"
 
 
