@@ -507,10 +507,12 @@ def test_a_new_folder_is_listed_once_and_known_ones_in_it_are_not(account: Accou
     assert account.paths() == ["My Drive/New/Known/a.txt"]
 
 
-def test_a_listing_forgets_the_folders_that_it_did_not_show(account: Account) -> None:
+@pytest.mark.parametrize("killed_after", [None, 1, 2])
+def test_a_listing_forgets_the_folders_that_it_did_not_show(account: Account, killed_after: int | None) -> None:
     folder = account.state.add_folder("Folder")
     account.sync()
     assert folder in account.mirror.boxes
     del account.state.nodes[folder]
-    account.sync(full=True)
+    account.sync(full=True, most_pages=killed_after)
+    account.sync()
     assert folder not in account.mirror.boxes

@@ -307,3 +307,10 @@ def test_messages_carry_no_text_no_name_and_no_token(account: Account) -> None:
         account.fetch(key)
     assert "secret" not in str(caught.value)
     assert "test-token" not in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["/files/root", "/drives", "startPageToken"])
+def test_a_refusal_of_the_whole_account_is_not_one_of_an_item(account: Account, part: str) -> None:
+    account.fake.fail(part, answer=RefusalError(403, "forbidden", "Forbidden").answer)
+    with pytest.raises(UnexpectedReplyError):
+        account.sync()

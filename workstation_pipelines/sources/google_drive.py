@@ -1,7 +1,7 @@
 """Google Drive: My Drive, shared drives and what others share, by the Drive API v3 (discovery revision 20261106).
 
-Read 2026-11-22: developers.google.com/workspace/drive/api guides manage-changes, about-changes, about-changelogs,
-manage-downloads, shortcuts, enable-shareddrives, handle-errors.
+Read 2026-11-22: developers.google.com/workspace/drive/api, guides about-changes and about-changelogs, and the discovery
+document's own words.
 
 - Changes are the user's log and one log for each shared drive, in token spaces of their own; a move between logs looks
   like a removal, which `includeCorpusRemovals` tells apart. Positions are taken before anything is listed.
@@ -24,29 +24,17 @@ from typing import Any, ClassVar
 
 from workstation_pipelines.errors import (
     CursorExpiredError,
-    ItemTooLargeError,
     ReauthorizeError,
     SkipItemError,
-    UnexpectedReplyError,
-    UnreadableContentError,
-    UnsupportedContentError,
 )
 from workstation_pipelines.model import Container, Content, Cursor, Delta, Item, ItemFailure, JobType, Page, SourceType
 from workstation_pipelines.sources import SourceContext
 from workstation_pipelines.sources import google_drive_files as files
 from workstation_pipelines.sources.contract import Account, Known
 from workstation_pipelines.sources.credentials import OAuthGrant
-from workstation_pipelines.sources.google_drive_calls import (
-    ABOUT,
-    CALLS,
-    EXPORT,
-    EXPORT_LINK,
-    MEDIA,
-    DriveCalls,
-    resource_key_header,
-)
-from workstation_pipelines.sources.google_drive_errors import EXPORT_TOO_LARGE, classify
-from workstation_pipelines.sources.google_drive_export import EXPORTS, Export, without_pictures
+from workstation_pipelines.sources.google_drive_calls import CALLS, DriveCalls
+from workstation_pipelines.sources.google_drive_content import UNKNOWN_TYPES, Contents
+from workstation_pipelines.sources.google_drive_errors import classify
 from workstation_pipelines.sources.google_drive_files import BadFieldError, DriveFile
 from workstation_pipelines.sources.google_drive_listing import Reading, close_listing, list_due
 from workstation_pipelines.sources.google_drive_logs import read_logs
@@ -59,15 +47,13 @@ from workstation_pipelines.sources.google_drive_places import (
     root_container,
 )
 from workstation_pipelines.sources.google_drive_position import FOLDERS, USER, Listing, Position, drive_corpus
-from workstation_pipelines.sources.http import Call, Download, VendorApi
+from workstation_pipelines.sources.http import Call, VendorApi
 
 DEFAULT_API_URL = "https://www.googleapis.com"
 DEFAULT_EXPORT_URL = "https://docs.google.com"
 READ_SCOPE = "https://www.googleapis.com/auth/drive.readonly"
 
 _WIDER_SCOPES = frozenset({"https://www.googleapis.com/auth/drive"})
-_UNKNOWN_TYPES = frozenset({"application/octet-stream", "binary/octet-stream"})
-_HEAD_BYTES = 8192
 _RECONCILE_EVERY = timedelta(days=30)
 
 
@@ -105,6 +91,14 @@ class GoogleDrive:
         self._drive = DriveCalls(api)
         self._context = context
         self._corpora: _Corpora | None = None
+        self._contents = Contents(
+            api=api,
+            calls=self._drive,
+            has_text=context.has_text,
+            detect=context.detect,
+            max_file_bytes=config.max_file_bytes,
+            urls=tuple({**self.default_urls, **context.urls}.values()),
+        )
 
     @classmethod
     def open(cls, config: Mapping[str, Any], context: SourceContext) -> GoogleDrive:
@@ -142,10 +136,7 @@ class GoogleDrive:
         return old_hash == new_hash and not new_hash.endswith(":")
 
     def check(self) -> Account:
-        fields = self._api.json(ABOUT, params={"fields": "user(displayName,emailAddress,permissionId)"})
-        user = fields.get("user")
-        if not isinstance(user, dict) or not isinstance(user.get("permissionId"), str):
-            raise UnexpectedReplyError("google_drive about.get: the answer has no `user`: try again later", wait_s=60)
+        user = self._drive.account()
         granted = self._context.credentials.scopes() if self._context.credentials is not None else frozenset()
         # `drive.file` shows what this app made, which is nothing: a sync that finds an empty Drive without an error.
         is_enough = not granted or READ_SCOPE in granted or not granted.isdisjoint(_WIDER_SCOPES)
@@ -199,28 +190,7 @@ class GoogleDrive:
         yield from close_listing(reading, at) if at.is_full_listing else read_logs(reading, at)
 
     def fetch(self, item: Item) -> Content:
-        if files.is_native(item.mime_type):
-            return self._exported(item)
-        if not self._context.has_text(item.mime_type):
-            raise UnsupportedContentError(f"{item.external_id}: {item.mime_type} has no text", reason="unsupported")
-        if item.size_bytes > self._config.max_file_bytes:
-            raise self._too_large(item)
-        body = self._media(item)
-        external_hash = item.external_hash
-        if not _is_of(body, external_hash):
-            # It was replaced since it was listed, or it broke on its way: Drive knows which.
-            external_hash = self._described(item).external_hash
-            if not _is_of(body, external_hash):
-                body = self._media(item)
-            if not _is_of(body, external_hash):
-                raise UnreadableContentError(
-                    f"{item.external_id}: its bytes differ from Drive's checksum, twice: upload it again",
-                    reason="corrupt",
-                )
-        mime_type = item.mime_type
-        if mime_type in _UNKNOWN_TYPES:
-            mime_type = self._context.detect(item.title, body[:_HEAD_BYTES])
-        return Content(body, item.title, mime_type, external_hash)
+        return self._contents.fetch(item)
 
     def close(self) -> None:
         self._api.close()
@@ -235,7 +205,7 @@ class GoogleDrive:
         return at, Page([], at.cursor(), failures=corpora.failures, containers=containers)
 
     def _present_corpora(self) -> _Corpora:
-        root = files.parse(self._drive.file(ROOT))
+        root = self._drive.root()
         containers = [root_container(root, sweep="")]
         drives = dict(self._drive.drives())
         picked, failures = self._picked(root) if self._config.folders else ([], [])
@@ -276,7 +246,7 @@ class GoogleDrive:
     def _chooses_joined(self, drive_id: str) -> bool:
         if not self._config.folders:
             return self._chooses(drive_id, [])
-        return self._chooses(drive_id, self._picked(files.parse(self._drive.file(ROOT)))[0])
+        return self._chooses(drive_id, self._picked(self._drive.root())[0])
 
     def _reading(self, known: Known, containers: Any) -> Reading:
         places = Places(self._config, containers)
@@ -286,102 +256,10 @@ class GoogleDrive:
         """Trust the name where Drive knows no type, or one without text: a `.ts` file is a video to it."""
         if files.is_native(file.mime_type):
             return file.mime_type
-        if file.mime_type not in _UNKNOWN_TYPES and self._context.has_text(file.mime_type):
+        if file.mime_type not in UNKNOWN_TYPES and self._context.has_text(file.mime_type):
             return file.mime_type
         by_name = self._context.detect(file.name, b"")
-        return by_name if by_name not in _UNKNOWN_TYPES and self._context.has_text(by_name) else file.mime_type
-
-    # Content
-
-    def _media(self, item: Item) -> bytes:
-        key = files.resource_key_of(item)
-        got = self._api.download(
-            MEDIA,
-            path={"file_id": item.external_id},
-            params={"alt": "media", "supportsAllDrives": True},
-            headers=resource_key_header(item.external_id, key),
-            limit_bytes=self._config.max_file_bytes,
-        )
-        if not item.external_hash.startswith(("sha256:", "md5:")) and "html" not in item.mime_type:
-            _refuse_login_page(MEDIA, got)
-        return got.body
-
-    def _described(self, item: Item) -> DriveFile:
-        try:
-            return files.parse(self._drive.file(item.external_id, resource_key=files.resource_key_of(item)))
-        except BadFieldError as error:
-            raise UnexpectedReplyError(f"google_drive files.get: {error}: try again later", wait_s=60) from None
-
-    def _exported(self, item: Item) -> Content:
-        export = EXPORTS.get(item.mime_type)
-        if export is None or not self._context.has_text(export.mime_type):
-            raise UnsupportedContentError(
-                f"{item.external_id}: {item.mime_type} cannot be exported as text", reason="unsupported"
-            )
-        try:
-            got = self._api.download(
-                EXPORT,
-                path={"file_id": item.external_id},
-                params={"mimeType": export.mime_type},
-                headers=resource_key_header(item.external_id, files.resource_key_of(item)),
-                limit_bytes=self._config.max_file_bytes,
-            )
-            _refuse_login_page(EXPORT, got)
-        except ItemTooLargeError as error:
-            if error.reason != EXPORT_TOO_LARGE:
-                raise
-            got = self._exported_by_link(item, export)
-        body = without_pictures(got.body) if export.mime_type == "text/markdown" else got.body
-        # The bytes may be newer than this, never older: an edit in between is listed and exported once more.
-        return Content(body, f"{item.title}{export.extension}", export.mime_type, item.external_hash)
-
-    def _exported_by_link(self, item: Item, export: Export) -> Download:
-        key = files.resource_key_of(item)
-        links = self._drive.file(item.external_id, "id,exportLinks", resource_key=key).get("exportLinks")
-        link = links.get(export.mime_type) if isinstance(links, dict) else None
-        if not isinstance(link, str) or not self._is_export_link(link):
-            raise ItemTooLargeError(
-                f"{item.external_id}: its export has more than the 10 MB that Drive gives, and Drive names no link to it",
-                reason="too_large",
-            )
-        got = self._api.download_at(
-            EXPORT_LINK,
-            link,
-            limit_bytes=self._config.max_file_bytes,
-            headers=resource_key_header(item.external_id, key),
-        )
-        _refuse_login_page(EXPORT_LINK, got)
-        return got
-
-    def _is_export_link(self, link: str) -> bool:
-        """Our token goes with it, so it has to lie at one of the two places where Drive itself answers."""
-        urls = {**self.default_urls, **self._context.urls}
-        return link.startswith(tuple(f"{urls[name].rstrip('/')}/" for name in ("api", "export")))
-
-    def _too_large(self, item: Item) -> ItemTooLargeError:
-        return ItemTooLargeError(
-            f"{item.external_id} has {item.size_bytes} bytes, above `max_file_bytes` = {self._config.max_file_bytes}:"
-            " raise that, or leave it out",
-            reason="too_large",
-        )
-
-
-def _is_of(body: bytes, external_hash: str) -> bool:
-    """Return whether a checksum is that of these bytes; what is no checksum tells nothing, and is taken."""
-    kind, _, value = external_hash.partition(":")
-    if kind == "sha256":
-        return hashlib.sha256(body).hexdigest() == value
-    if kind == "md5":
-        return hashlib.md5(body, usedforsecurity=False).hexdigest() == value
-    return True
-
-
-def _refuse_login_page(call: Call, got: Download) -> None:
-    if got.headers.get("content-type", "").startswith("text/html"):
-        raise UnexpectedReplyError(
-            f"google_drive {call.name}: the answer is a web page, not the file; is something between us and Drive?",
-            wait_s=60,
-        )
+        return by_name if by_name not in UNKNOWN_TYPES and self._context.has_text(by_name) else file.mime_type
 
 
 def _of_sweep(container: Container, sweep: str) -> Container:

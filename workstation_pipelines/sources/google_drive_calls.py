@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from workstation_pipelines.errors import SkipItemError, UnexpectedReplyError
-from workstation_pipelines.sources.google_drive_files import FILE_FIELDS, FOLDER, SHORTCUT
+from workstation_pipelines.sources.google_drive_files import (
+    FILE_FIELDS,
+    FOLDER,
+    SHORTCUT,
+    BadFieldError,
+    DriveFile,
+    parse,
+)
 from workstation_pipelines.sources.google_drive_position import FOLDERS, drive_of
 from workstation_pipelines.sources.http import Call, PageTokens, VendorApi
 
@@ -50,12 +57,24 @@ class DriveCalls:
     def __init__(self, api: VendorApi) -> None:
         self._api = api
 
-    def start_token(self, corpus: str) -> str:
+    def account(self) -> dict[str, Any]:
+        """Return the fields of the account's user."""
+        fields = self._asked(ABOUT, {"fields": "user(displayName,emailAddress,permissionId)"})
+        user = fields.get("user")
+        if not isinstance(user, dict) or not isinstance(user.get("permissionId"), str):
+            raise _unexpected(ABOUT, "no `user`")
+        return user
+
+    def root(self) -> DriveFile:
+        """Return My Drive, which no listing shows."""
         try:
-            fields = self._api.json(START_TOKEN, params={"supportsAllDrives": True, "driveId": drive_of(corpus)})
-        except SkipItemError as error:
-            # Joined and left within a moment; the next sync finds one of the two.
-            raise UnexpectedReplyError(f"{error.message}, for {corpus}: try again later", wait_s=_WAIT_S) from None
+            return parse(self.file("root"))
+        except (SkipItemError, BadFieldError) as error:
+            raise UnexpectedReplyError(f"{error}, for My Drive itself: try again later", wait_s=_WAIT_S) from None
+
+    def start_token(self, corpus: str) -> str:
+        # A shared drive that was joined and left within a moment is refused; the next sync finds one of the two.
+        fields = self._asked(START_TOKEN, {"supportsAllDrives": True, "driveId": drive_of(corpus)})
         return _required(fields, "startPageToken", START_TOKEN)
 
     def changes(self, corpus: str, token: str) -> ChangesPage:
@@ -94,9 +113,8 @@ class DriveCalls:
         """Yield id and name of each shared drive that the account is a member of."""
         page_token, page_tokens = None, PageTokens("google_drive drives.list")
         while True:
-            fields = self._api.json(
-                DRIVES,
-                params={"pageSize": 100, "pageToken": page_token, "fields": "nextPageToken,drives(id,name)"},
+            fields = self._asked(
+                DRIVES, {"pageSize": 100, "pageToken": page_token, "fields": "nextPageToken,drives(id,name)"}
             )
             for drive in _list(fields, "drives", DRIVES):
                 found = drive_of_fields(drive)
@@ -110,6 +128,15 @@ class DriveCalls:
     def is_member(self, drive_id: str) -> None:
         """Raises ItemGoneError or SkipItemError when the account is no member of a shared drive."""
         self._api.json(DRIVE, path={"drive_id": drive_id}, params={"fields": "id"})
+
+    def _asked(self, call: Call, params: Mapping[str, str | int | bool | None]) -> dict[str, Any]:
+        """Ask for what concerns the whole account, where a refusal is nothing to skip."""
+        try:
+            return self._api.json(call, params=params)
+        except SkipItemError as error:
+            raise UnexpectedReplyError(
+                f"{error.message}, for the whole account: try again later", wait_s=_WAIT_S
+            ) from None
 
     def _changes(self, corpus: str, token: str, page_size: int, fields: str) -> dict[str, Any]:
         return self._api.json(

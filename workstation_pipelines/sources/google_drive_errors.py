@@ -1,4 +1,4 @@
-"""What Google Drive's refusals mean, by the reason it gives (Drive API, "Resolve errors", read 2026-11-22)."""
+"""What Google Drive's refusals mean, by the reason that it gives beside the status."""
 
 from __future__ import annotations
 
