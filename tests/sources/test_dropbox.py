@@ -49,8 +49,8 @@ def synced(mirror: Mirror, source: Dropbox, vendor: FakeDropbox, **how: Any) -> 
     assert mirror.cursor is not None
     assert mirror.cursor["emptied"] == {}
     assert mirror.cursor["phase"] == "feed"
-    places = {node.path for node in vendor.space.nodes.values() if not node.is_folder}
-    assert {item.place for item in mirror.live.values()} == places
+    places = {node.id: node.path for node in vendor.space.nodes.values() if not node.is_folder}
+    assert {key: item.place for key, item in mirror.live.items()} == places
     return report
 
 
@@ -344,6 +344,20 @@ def test_a_folder_deleted_and_made_anew_keeps_only_what_came_after(
     assert report.fetched == [vendor.space.at("/A/new.txt").id]
 
 
+@pytest.mark.parametrize("page_size", [1, 2000])
+def test_what_comes_into_an_emptied_folder_and_is_deleted_again_goes_as_well(
+    vendor: FakeDropbox, source: Dropbox, mirror: Mirror, page_size: int
+) -> None:
+    vendor.space.put("/A/old.txt", "old")
+    synced(mirror, source, vendor)
+    vendor.page_size = page_size
+    vendor.space.remove("/A")
+    vendor.space.put("/A/stays.txt", "new")
+    vendor.space.put("/A/goes.txt", "new")
+    vendor.space.remove("/A/goes.txt")
+    synced(mirror, source, vendor)
+
+
 @pytest.mark.parametrize("page_size", [1, 2, 2000])
 def test_what_comes_to_an_emptied_place_and_is_replaced_there_goes_as_well(
     vendor: FakeDropbox, source: Dropbox, mirror: Mirror, page_size: int
@@ -453,6 +467,44 @@ def test_more_emptied_places_than_a_cursor_carries_are_worked_off_on_the_way(
     report = synced(mirror, source, vendor)
     assert max(weights, default=0) <= 6 + 4
     assert vendor.space.at("/Moved/inside.txt").id not in report.fetched
+
+
+@pytest.mark.parametrize("others", ["moved", "deleted"])
+def test_a_rename_told_pages_apart_is_one_though_more_happens_in_between_than_a_cursor_carries(
+    vendor: FakeDropbox, source: Dropbox, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, others: str
+) -> None:
+    monkeypatch.setattr(feed_module, "MOST_EMPTIED", 4)
+    space = vendor.space
+    for name in ("x", "a", "b", "c", "d", "e", "f"):
+        space.put(f"/{name}.txt", name)
+    synced(mirror, source, vendor)
+    vendor.page_size = 6
+    if others == "deleted":
+        for name in "abcde":
+            space.remove(f"/{name}.txt")
+    space.move("/x.txt", "/y.txt")
+    late = space.log.pop()
+    if others == "moved":
+        for name in "abcdef":
+            space.move(f"/{name}.txt", f"/{name} moved.txt")
+    space.log.append(late)
+    assert synced(mirror, source, vendor).fetched == []
+
+
+@pytest.mark.parametrize("most_pages", range(1, 9))
+def test_a_listing_stopped_before_its_removals_still_ends_as_a_complete_one(
+    vendor: FakeDropbox, source: Dropbox, mirror: Mirror, most_pages: int
+) -> None:
+    for name in ("a", "b", "c", "gone"):
+        vendor.space.put(f"/{name}.txt", name)
+    synced(mirror, source, vendor)
+    vendor.space.remove("/gone.txt")
+    vendor.expire_cursors()
+    vendor.page_size = 1
+    mirror.sync(source, most_pages=1)
+    vendor.space.remove("/a.txt")
+    mirror.sync(source, most_pages=most_pages)
+    synced(mirror, source, vendor)
 
 
 # Expiry, roots, scopes, sharing

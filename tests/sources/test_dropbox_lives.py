@@ -98,8 +98,8 @@ def test_a_random_life_ends_with_exactly_what_is_there(
         except CursorExpiredError:
             mirror.sync(source, full=True)
         assert mirror.texts() == truth(vendor)
-        assert {item.place for item in mirror.live.values()} == {
-            node.path for node in space.nodes.values() if not node.is_folder
+        assert {key: item.place for key, item in mirror.live.items()} == {
+            node.id: node.path for node in space.nodes.values() if not node.is_folder
         }
         assert mirror.cursor is not None
         assert mirror.cursor["emptied"] == {}

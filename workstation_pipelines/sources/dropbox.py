@@ -201,6 +201,9 @@ class Dropbox:
 
     def pages(self, cursor: Cursor | None, known: Known, job_type: JobType) -> Iterator[Page]:
         position, emptied = self._start(cursor)
+        if not position.is_listing and any(True for _ in known.unseen()):
+            # A listing that had ended when its run was killed: it is still to be said that it is complete.
+            position = replace(position, is_listing=True)
         feed = Feed(
             position,
             emptied,
