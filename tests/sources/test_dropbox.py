@@ -349,11 +349,12 @@ def test_what_comes_into_an_emptied_folder_and_is_deleted_again_goes_as_well(
     vendor: FakeDropbox, source: Dropbox, mirror: Mirror, page_size: int
 ) -> None:
     vendor.space.put("/A/old.txt", "old")
+    vendor.space.put("/elsewhere.txt", "known before")
     synced(mirror, source, vendor)
     vendor.page_size = page_size
     vendor.space.remove("/A")
     vendor.space.put("/A/stays.txt", "new")
-    vendor.space.put("/A/goes.txt", "new")
+    vendor.space.move("/elsewhere.txt", "/A/goes.txt")
     vendor.space.remove("/A/goes.txt")
     synced(mirror, source, vendor)
 
@@ -363,11 +364,15 @@ def test_what_comes_to_an_emptied_place_and_is_replaced_there_goes_as_well(
     vendor: FakeDropbox, source: Dropbox, mirror: Mirror, page_size: int
 ) -> None:
     vendor.space.put("/x.txt", "first")
+    vendor.space.put("/second.txt", "known before")
+    vendor.space.put("/third.txt", "known before")
     synced(mirror, source, vendor)
     vendor.page_size = page_size
-    for text in ("second", "third", "fourth"):
+    for name in ("second", "third"):
         vendor.space.purge("/x.txt")
-        vendor.space.put("/x.txt", text)
+        vendor.space.move(f"/{name}.txt", "/x.txt")
+    vendor.space.purge("/x.txt")
+    vendor.space.put("/x.txt", "fourth")
     synced(mirror, source, vendor)
 
 
