@@ -100,11 +100,12 @@ class TestNamesAndPlaces:
         middle = account.workspace.page("Middle", parent=top)
         account.workspace.page("Leaf", "words", parent=middle)
         account.workspace.advance(days=1)
+        account.workspace.page("Newest")
         account.sync()
         account.vendor.most_page_size = 1  # so that nothing below is listed again
         account.workspace.rename(top, "Renamed")
         assert account.sync().fetched == [top]
-        assert account.paths == {"Renamed", "Renamed/Middle", "Renamed/Middle/Leaf"}
+        assert account.paths == {"Newest", "Renamed", "Renamed/Middle", "Renamed/Middle/Leaf"}
 
     def test_a_renamed_database_changes_the_paths_of_its_rows(self, account: NotionAccount) -> None:
         database, [tasks] = account.workspace.database("Tasks")
@@ -119,11 +120,12 @@ class TestNamesAndPlaces:
         page = account.workspace.page("Page", parent=one)
         account.workspace.page("Child", "words", parent=page)
         account.workspace.advance(days=1)
+        account.workspace.page("Newest")
         account.sync()
         account.vendor.most_page_size = 1
         account.workspace.move(page, two)
         account.sync()
-        assert account.paths == {"One", "Two", "Two/Page", "Two/Page/Child"}
+        assert account.paths == {"Newest", "One", "Two", "Two/Page", "Two/Page/Child"}
 
     def test_a_move_that_counts_as_no_edit_is_found_by_a_full_listing(self, account: NotionAccount) -> None:
         account.workspace.moves_touch = False
@@ -286,6 +288,7 @@ class TestScope:
         child = account.workspace.page("Child", "words", parent=page)
         account.config = {"pages": [home]}
         account.workspace.advance(days=1)
+        account.workspace.touch(away)
         account.sync()
         account.vendor.most_page_size = 1
         account.workspace.move(page, away)
