@@ -15,17 +15,23 @@ app = typer.Typer(help="The keys that seal stored credentials: make one, change 
 
 
 @app.command()
-def new() -> None:
+def new(as_json: AsJson = False) -> None:
     """Print a fresh key. Put it in front of the others in WORKSTATION_TOKEN_KEYS, for every process."""
     from workstation_pipelines.sources.sealing import new_key
     from workstation_pipelines.sync.token_keys import key_id_of
 
-    print_line(new_key(key_id_of(utc_now())))
+    key = new_key(key_id_of(utc_now()))
+    if as_json:
+        print_json({"key": key})
+    else:
+        print_line(key)
 
 
 @app.command()
 def rotate(context: typer.Context, as_json: AsJson = False) -> None:
-    """Put all stored credentials, of all users, under the newest key. Syncs may run meanwhile; it may be repeated.
+    """Put all stored credentials under the newest key.
+
+    Those of all users. Syncs may run meanwhile; it may be stopped and repeated.
 
     Exit code 1 while some are left under other keys.
     """

@@ -113,9 +113,9 @@ def show(context: typer.Context, name: str, as_json: AsJson = False) -> None:
 
 @app.command("check")
 def check_source(context: typer.Context, name: str, as_json: AsJson = False) -> None:
-    """Reach a source: its account, the permissions granted and missing, one listing call. Nothing is fetched or stored.
+    """Reach a source: account, permissions, one listing call.
 
-    Exit code 1 when permissions are missing.
+    Nothing is fetched or stored. Exit code 1 when permissions are missing.
     """
     with open_session(context) as session:
         source = session.source(name)
