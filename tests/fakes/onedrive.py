@@ -299,7 +299,8 @@ class FakeOneDrive(FakeVendor):
     def _ticket(self, node: Node) -> str:
         ticket = f"{len(self._tickets) + 1}-secret"
         self._tickets[ticket] = node.id
-        return f"{self.url}/download/{ticket}?tempauth=v1.secret"
+        elsewhere = self.url.replace("127.0.0.1", "localhost")  # another host than Graph, as it is there
+        return f"{elsewhere}/download/{ticket}?tempauth=v1.secret"
 
     def _download(self, request: Request) -> Answer:
         """The pre-authenticated link, which belongs to another service: it refuses Graph's tokens."""
