@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
@@ -164,6 +164,9 @@ class Settings(BaseSettings):
 
     composio_api_key: SecretStr | None = Field(None, alias="COMPOSIO_API_KEY")
     """The key of one's project at Composio."""
+
+    rates: dict[str, Annotated[float, Field(gt=0, le=10_000)]] = Field(default_factory=dict, alias="WORKSTATION_RATES")
+    """Calls a second that a vendor allows an account, where its default here is wrong: JSON such as `{"gmail.units": 250}`."""
 
     fault: str | None = Field(None, alias="WORKSTATION_FAULT", pattern=r"^[a-z0-9_.]+:[1-9][0-9]*(:stop)?$")
     """For crash tests: die, or with `:stop` pause, at the nth passage of a named point, `name:nth`. Off when unset."""

@@ -86,6 +86,20 @@ $$ INSERT INTO app_private.rate_buckets AS b
       SET blocked_until = greatest(b.blocked_until, excluded.blocked_until), tokens = least(b.tokens, 0) $$;
 """
 
+# A source that nobody has connected, or whose grant is gone, has nothing to sync: its row waits.
+DUE_SYNCS = """
+CREATE OR REPLACE FUNCTION app.due_syncs(wanted text, at_most integer)
+    RETURNS TABLE (id uuid, user_id text, data_source_id uuid, schedule_type text, schedule_config jsonb, timezone text,
+                   next_run_at timestamptz) LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS
+$$ SELECT r.id, r.user_id, r.data_source_id, r.schedule_type, r.schedule_config, r.timezone, r.next_run_at
+     FROM app.scheduled_syncs r JOIN app.data_sources s ON s.user_id = r.user_id AND s.id = r.data_source_id
+    WHERE r.is_active AND s.is_active AND s.source_type = wanted AND r.next_run_at <= now()
+      AND s.connection_status <> 'disconnected' AND NOT s.needs_reauth
+    ORDER BY r.next_run_at, r.id LIMIT at_most $$;
+GRANT SELECT (needs_reauth) ON app.data_sources TO wp_counter;
+"""
+
 RATES_GRANTS = """
 GRANT USAGE ON SCHEMA app_private TO wp_counter;
 GRANT SELECT, INSERT, UPDATE ON app_private.rate_buckets TO wp_counter;
@@ -107,5 +121,6 @@ def upgrade() -> None:
     op.execute(RATES)
     op.execute("RESET ROLE")
     op.execute("GRANT CREATE ON SCHEMA app TO wp_counter")
+    op.execute(DUE_SYNCS)
     op.execute(RATES_GRANTS)
     op.execute("REVOKE CREATE ON SCHEMA app FROM wp_counter")

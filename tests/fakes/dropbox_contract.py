@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dropbox import auth, common, files, users  # type: ignore[import-untyped]  # it ships no types
+from dropbox import auth, common, files, users
 from stone.backends.python_rsrc import (
     stone_serializers,
     stone_validators,

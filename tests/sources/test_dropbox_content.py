@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from dropbox.content_hash import content_hash as vendors_hash  # type: ignore[import-untyped]  # it ships no types
+from dropbox.content_hash import content_hash as vendors_hash
 
 from tests.fakes.dropbox import FakeDropbox
 from tests.fakes.server import Answer

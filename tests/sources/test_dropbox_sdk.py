@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import requests
-from dropbox import Dropbox as VendorsClient  # type: ignore[import-untyped]  # it ships no types
+from dropbox import Dropbox as VendorsClient
 from dropbox import common, exceptions, files
 from requests.adapters import HTTPAdapter
 

@@ -21,8 +21,8 @@ from kiota_abstractions.method import Method
 from kiota_abstractions.request_information import RequestInformation
 from kiota_abstractions.serialization import Parsable, ParseNode, ParseNodeFactoryRegistry, SerializationWriter
 from kiota_serialization_json.json_parse_node_factory import JsonParseNodeFactory
-from msgraph_core import BaseGraphRequestAdapter, GraphClientFactory  # type: ignore[import-untyped]
-from msgraph_core.tasks.page_iterator import PageIterator  # type: ignore[import-untyped]
+from msgraph_core import BaseGraphRequestAdapter, GraphClientFactory
+from msgraph_core.tasks.page_iterator import PageIterator
 
 from tests.fakes.onedrive import FakeOneDrive
 from tests.sources.mirror import Mirror

@@ -38,6 +38,12 @@ class SourceContext:
 
 
 SOURCES: Mapping[SourceType, str] = {
+    SourceType.GOOGLE_DRIVE: "google_drive:GoogleDrive",
+    SourceType.GMAIL: "gmail:Gmail",
+    SourceType.NOTION: "notion:Notion",
+    SourceType.SLACK: "slack:Slack",
+    SourceType.DROPBOX: "dropbox:Dropbox",
+    SourceType.ONEDRIVE: "onedrive:OneDrive",
     SourceType.LOCAL_FOLDER: "local_folder:LocalFolder",
 }
 """Source type -> module below this package and class; a module is imported when its first source is opened."""

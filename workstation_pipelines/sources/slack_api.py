@@ -134,6 +134,8 @@ class SlackApi:
             self.granted = frozenset(scope.strip() for scope in scopes if scope.strip())
         if not reply.is_json or reply.fields.get("ok") is True:
             return None
+        if "ok" not in reply.fields and reply.status >= 400:
+            return None  # somebody before Slack answers: the status tells
         if "ok" not in reply.fields:
             return UnexpectedReplyError(f"slack {reply.call.name}: the answer does not say `ok`", wait_s=60)
         wait_s = retry_after_s(reply.headers, self._clock, default_s=30.0)

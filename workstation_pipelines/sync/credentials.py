@@ -105,7 +105,7 @@ class Vault:
 
 
 def needs_credentials(source_type: SourceType) -> bool:
-    return source_type is not SourceType.LOCAL_FOLDER
+    return getattr(source_class(source_type), "oauth", None) is not None
 
 
 def grant_of(source_type: SourceType) -> OAuthGrant:

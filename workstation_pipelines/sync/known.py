@@ -8,7 +8,7 @@ from uuid import UUID
 from workstation_pipelines.db import sync_containers, sync_items
 from workstation_pipelines.db.data_sources import DataSource
 from workstation_pipelines.db.engine import Database
-from workstation_pipelines.model import Container, Item, KnownItem, SyncStatus
+from workstation_pipelines.model import Container, Item, KnownItem, Page, SyncStatus
 
 
 class StoredKnown:
@@ -63,11 +63,38 @@ class StoredKnown:
 
 
 class PlannedKnown(StoredKnown):
-    """Answers for a listing that stores nothing: `listed` are the ids it has shown so far, None outside a full listing."""
+    """Answers for a listing that stores nothing: what it has shown so far counts as if it were stored.
+
+    `listed` are the ids that a full listing has shown so far, None outside of one.
+    """
 
     def __init__(self, database: Database, data_source: DataSource, listed: Collection[str] | None) -> None:
         super().__init__(database, data_source, settle=lambda: None, sweep_id=None)
         self._listed = listed
+        self._shown: dict[str, Item | None] = {}
+        self._containers: dict[str, Container] = {}
+
+    def note(self, page: Page) -> None:
+        """Take a page for stored."""
+        self._shown |= {change.external_id: change.item for change in page.changes}
+        self._containers |= {container.external_id: container for container in page.containers}
+
+    def containers(self) -> Sequence[Container]:
+        by_id = {container.external_id: container for container in super().containers()} | self._containers
+        return [container for container in by_id.values() if not container.is_deleted]
+
+    def items_at(self, places: Sequence[str]) -> Sequence[Item]:
+        return self._with_shown(super().items_at(places), lambda place: place in places)
+
+    def items_between(self, first: str, end: str) -> Sequence[Item]:
+        low, high = first.encode(), end.encode()
+        found = self._with_shown(super().items_between(first, end), lambda place: low <= place.encode() < high)
+        return sorted(found, key=lambda item: (item.place or "").encode())
+
+    def _with_shown(self, stored: Sequence[Item], is_wanted: Callable[[str], bool]) -> list[Item]:
+        kept = [item for item in stored if item.external_id not in self._shown]
+        shown = [item for item in self._shown.values() if item is not None]
+        return kept + [item for item in shown if item.place is not None and is_wanted(item.place)]
 
     def unseen(self) -> Sequence[Item]:
         if self._listed is None:

@@ -54,6 +54,7 @@ def plan_sync(database: Database, source: Source, data_source: DataSource, *, jo
     is_complete = False
     for told in source.pages(cursor, known, job_type):
         page = accepted(told)
+        known.note(page)
         is_complete = is_complete or page.complete
         if is_compared:
             listed.update(change.external_id for change in page.changes)

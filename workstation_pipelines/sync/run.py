@@ -51,7 +51,7 @@ from workstation_pipelines.sync.delta import collapse, decide, is_mass_delete, w
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.intake import accepted, storable
 from workstation_pipelines.sync.known import StoredKnown
-from workstation_pipelines.sync.prepare import MOST_UNAVAILABLE, PATIENCE_S, BatchBuilder
+from workstation_pipelines.sync.prepare import MOST_UNAVAILABLE, BatchBuilder
 from workstation_pipelines.sync.vectorize import Vectorizer
 
 BATCH_ITEMS = 250
@@ -102,9 +102,6 @@ def run_sync(parts: SyncParts, data_source: DataSource, request: SyncRequest) ->
         except FencedError:
             raise
         except (CancelledError, RateLimitedError) as stop:
-            if isinstance(stop, RateLimitedError) and stop.wait_s <= PATIENCE_S:
-                run.fail(stop)
-                raise
             return run.stop_early(stop)
         except WorkstationError as error:
             run.fail(error)

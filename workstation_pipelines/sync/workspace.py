@@ -155,6 +155,7 @@ class Workspace:
             credentials=credentials,
             account=account,
             urls=self.settings.source_urls(source_type),
+            rates=self.settings.rates,
         )
         return open_source(source_type, config, context)
 
