@@ -38,8 +38,9 @@ class FakeOneDrive(FakeVendor):
 
     `tells_ancestors`: the feed shows the folders above a changed item, as Graph does. `tells_descendants`: deleting or
     restoring a folder is told of for what it held as well. `resync_code` and `has_location` shape a 410. `repeats` makes
-    every item of a page come twice, `reverses` turns each page round. `ends_empty` gives the deltaLink on a page of its own.
-    `shuffles_case` writes personal ids now so, now so.
+    every item of a page come twice, in an earlier state first; `reverses` turns each page round. `ends_empty` gives the
+    deltaLink on a page of its own. `loops` gives the same nextLink for ever. `shuffles_case` writes personal ids now so,
+    now so.
     """
 
     provider: ClassVar[str] = "onedrive"
@@ -236,7 +237,7 @@ class FakeOneDrive(FakeVendor):
     ) -> Answer:
         value = [self._selected(self._item(node, in_delta=True), following.select) for node in told]
         value = value[::-1] if self.reverses else value
-        value = [item for item in value for _ in range(2)] if self.repeats else value
+        value = [state for item in value for state in (_earlier(item), item)] if self.repeats else value
         if is_last:
             following = Reading(following.seq, is_first=False, select=following.select)
         link = self._link(following, token)
@@ -417,6 +418,11 @@ def _type(drive: Drive) -> str:
 
 def _stamp(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _earlier(item: dict[str, Any]) -> dict[str, Any]:
+    """What a file was called before."""
+    return {**item, "name": f"~{item['name']}"} if "name" in item and "file" in item else item
 
 
 def _broken(item: dict[str, Any], broken: Mapping[str, object]) -> dict[str, Any]:

@@ -304,6 +304,24 @@ def test_expired_cursor_lists_everything_once(
     assert mirror.texts() == {"b.txt": "beta"}
 
 
+def test_full_listing_forgets_folders_and_shortcuts_that_went_unseen(
+    vendor: FakeOneDrive, opened: Open, mirror: Mirror, day: Day
+) -> None:
+    theirs = vendor.other()
+    shared = vendor.folder("Shared", drive=theirs)
+    vendor.file("a.txt", "alpha", shared, theirs)
+    vendor.share(shared)
+    cut, folder = vendor.shortcut(shared), vendor.folder("Docs")
+    mirror.sync(opened())
+    vendor.delete(cut)
+    vendor.delete(folder)
+    vendor.expire_cursors()
+    mirror.sync(opened())
+    day.next()
+    mirror.sync(opened())
+    assert (mirror.texts(), [box.name for box in mirror.boxes.values()]) == ({}, [""])
+
+
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 400])
 def test_outage_is_no_expiry(vendor: FakeOneDrive, opened: Open, mirror: Mirror, status: int) -> None:
     vendor.file("a.txt", "alpha")

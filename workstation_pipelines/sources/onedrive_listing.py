@@ -158,7 +158,7 @@ class Listing:
         if entry.parent_key is not None:
             folders.expect(entry.parent_key)
         key = entry.target or entry.key
-        if entry.kind is Kind.SHARED_FILE or (entry.kind is Kind.SHARED_FOLDER and (is_new or self._at.is_listing)):
+        if entry.kind is Kind.SHARED_FILE or (entry.kind is Kind.SHARED_FOLDER and is_new):
             for below in folders.below(key):
                 folders.mark(below)
         elif is_new and is_walk:
