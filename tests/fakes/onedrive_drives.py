@@ -34,6 +34,7 @@ class Node:
     version: int = 1
     seq: int = 0
     is_deleted: bool = False
+    deleted_with: str = ""
     is_malware: bool = False
     has_hash: bool = True
     shared_with: set[str] = field(default_factory=set)
@@ -125,11 +126,12 @@ class Drives:
     def delete(self, node_id: str, *, tell_descendants: bool) -> None:
         for below in self.below(node_id):
             self.nodes[below].is_deleted = True
+            self.nodes[below].deleted_with = node_id
             if below == node_id or tell_descendants:
                 self.touch(below)
 
     def restore(self, node_id: str, *, tell_descendants: bool) -> None:
-        for below in self.below(node_id, deleted=True):
+        for below in [node.id for node in self.nodes.values() if node.is_deleted and node.deleted_with == node_id]:
             self.nodes[below].is_deleted = False
             if below == node_id or tell_descendants:
                 self.touch(below)
@@ -141,11 +143,11 @@ class Drives:
             node.created -= A_YEAR
             node.modified -= A_YEAR
 
-    def below(self, node_id: str, *, deleted: bool = False) -> list[str]:
+    def below(self, node_id: str) -> list[str]:
         """It and all below it, parents first."""
         found = [node_id]
         for above in found:
-            found += [node.id for node in self.nodes.values() if node.parent == above and node.is_deleted is deleted]
+            found += [node.id for node in self.nodes.values() if node.parent == above and not node.is_deleted]
         return found
 
     def children(self, node_id: str) -> list[Node]:

@@ -571,19 +571,24 @@ def test_share_that_was_taken_back_is_absent_and_comes_back(
     assert mirror.texts() == {path: "alpha"}
 
 
-def test_folder_deleted_within_a_shared_one_is_deleted(
-    vendor: FakeOneDrive, opened: Open, mirror: Mirror, day: Day
+@pytest.mark.parametrize("config", [{}, {"folders": ["/Shared"]}])
+def test_folder_deleted_within_a_shared_one_is_deleted_with_all_below(
+    vendor: FakeOneDrive, opened: Open, mirror: Mirror, day: Day, config: dict[str, Any]
 ) -> None:
     theirs = vendor.other()
     shared = vendor.folder("Shared", drive=theirs)
     inner = vendor.folder("Inner", shared, theirs)
     vendor.file("a.txt", "alpha", inner, theirs)
+    vendor.file("b.txt", "beta", vendor.folder("Deep", inner, theirs), theirs)
     vendor.share(shared)
     vendor.shortcut(shared)
-    mirror.sync(opened())
+    mirror.sync(opened(config))
+    assert len(mirror.live) == 2
     vendor.delete(inner)
     day.next()
-    assert [change.kind for change in changes(opened(), mirror)] == [ChangeKind.DELETED]
+    assert [change.kind for change in changes(opened(config), mirror)] == [ChangeKind.DELETED] * 2
+    report = mirror.sync(opened(config))
+    assert (mirror.texts(), report.failures, len(mirror.boxes)) == ({}, [], 2)
 
 
 def test_shortcuts_into_ones_own_drive_or_inside_a_share_are_not_followed(

@@ -74,6 +74,7 @@ class Listing:
         self._shown: set[str] | None = set() if position.is_listing and position.link is None else None
         self._seen_shared: set[str] = set()
         self._walked_shared: list[str] = []
+        self._gone: list[str] = []
 
     def pages(self) -> Iterator[Page]:
         if not self._at.is_listing:
@@ -263,6 +264,8 @@ class Listing:
                 elif place is Place.INSIDE:
                     yield from self._walk(key)
         yield from self._in_pages(self._vanished())
+        for key in self._gone:
+            self._folders.forget(key)
 
     def _walk(self, key: str) -> Iterator[Page]:
         drive, _ = items.parts_of(key)
@@ -299,10 +302,9 @@ class Listing:
         lost = [item.external_id for item in self._items_at([key])]
         is_gone = isinstance(refused, ItemGoneError) and folders.kind(key) != Kind.SHARED_FOLDER
         if is_gone:
-            folders.forget(key)
-        else:
-            # The whole share, or a refusal: asked again tomorrow, and deleted only as far as the brake lets it pass.
-            folders.unmark(key, looked_on=self._looked_on(key))
+            self._gone.append(key)  # remembered until the walk ends: what lies below it is found by way of it
+        # The whole share, or a refusal: asked again tomorrow, and deleted only as far as the brake lets it pass.
+        folders.unmark(key, looked_on=self._looked_on(key))
         kind = ChangeKind.DELETED if is_gone else ChangeKind.ABSENT
         yield from self._in_pages(Change(kind, external_id) for external_id in lost)
         yield Page((), self._at.cursor(), containers=folders.changed())
