@@ -399,3 +399,11 @@ def test_id_stays_one_step_of_the_path_or_is_refused(vendor: PlainVendor, api: V
 
 def test_calls_of_these_tests_are_all_declared() -> None:
     assert {GET, LIST, CONTENT, OPEN} <= set(CALLS)
+
+
+@pytest.mark.parametrize("step", ["a/b", "../b", "/", "a\\b"])
+def test_slash_in_an_id_is_refused_and_not_only_quoted(vendor: PlainVendor, api: VendorApi, step: str) -> None:
+    """Some servers decode before they split, so that a quoted slash would be one."""
+    with pytest.raises(InvalidRequestError):
+        api.json(GET, path={"item_id": step})
+    assert vendor.requests == []
