@@ -196,12 +196,16 @@ def _handler(vendor: FakeVendor) -> type[BaseHTTPRequestHandler]:
         def _serve(self) -> None:
             parts = urlsplit(self.path)
             length = int(self.headers.get("Content-Length") or 0)
+            body = self.rfile.read(length)
+            if len(body) < length:  # the client died while it was asking
+                self.close_connection = True
+                return
             request = Request(
                 method=self.command,
                 raw_path=parts.path,
                 query=parse_qsl(parts.query, keep_blank_values=True),
                 headers={name.lower(): value for name, value in self.headers.items()},
-                body=self.rfile.read(length),
+                body=body,
             )
             try:
                 answer, fault = vendor.respond(request)
