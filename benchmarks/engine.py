@@ -31,7 +31,7 @@ from workstation_pipelines.model import (
     SourceType,
     UserId,
 )
-from workstation_pipelines.sources.local_folder import LocalFolder
+from workstation_pipelines.sources.local_folder.connector import LocalFolder
 from workstation_pipelines.sync.run import SyncParts, SyncRequest, drive, run_sync
 from workstation_pipelines.sync.vectorize import Vectorizer
 from workstation_pipelines.text.extract import SandboxedExtractor, detect_mime_type

@@ -19,7 +19,7 @@ from workstation_pipelines.defs.location import sync_definitions
 from workstation_pipelines.model import Content, Cursor, DataSourceId, Delta, Item, JobType, Page, SourceType, UserId
 from workstation_pipelines.settings import Settings
 from workstation_pipelines.sources.contract import Account, Known, Source
-from workstation_pipelines.sources.local_folder import LocalFolder
+from workstation_pipelines.sources.local_folder.connector import LocalFolder
 from workstation_pipelines.sync.workspace import Workspace
 
 ALICE = UserId("alice")

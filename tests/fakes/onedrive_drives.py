@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from workstation_pipelines.sources.onedrive_hash import quick_xor_hash
+from workstation_pipelines.sources.onedrive.hash import quick_xor_hash
 
 A_YEAR = timedelta(days=365)
 _START = datetime(2026, 3, 1, 9, 0, tzinfo=UTC)

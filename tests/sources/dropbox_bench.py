@@ -13,7 +13,7 @@ from uuid import UUID
 from tests.fakes.dropbox import FakeDropbox
 from workstation_pipelines.sources import SourceContext
 from workstation_pipelines.sources.credentials import StaticToken
-from workstation_pipelines.sources.dropbox import Dropbox
+from workstation_pipelines.sources.dropbox.connector import Dropbox
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 TOKEN = "test-token"

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from workstation_pipelines.errors import SkipItemError
 from workstation_pipelines.model import ChangeKind, Container, Item, ItemFailure, JobType, KnownItem, Page, SyncStatus
-from workstation_pipelines.sources.local_folder import LocalFolder
+from workstation_pipelines.sources.local_folder.connector import LocalFolder
 
 LONG_AFTER = datetime.now(UTC) + timedelta(days=3)
 """A present in which no file of a test is young, so that no stamp is racy."""

@@ -12,7 +12,7 @@ from tests.fakes.server import FakeVendor
 from workstation_pipelines.model import SourceType
 from workstation_pipelines.sources import SourceContext
 from workstation_pipelines.sources.credentials import StaticToken
-from workstation_pipelines.sources.gmail import Gmail
+from workstation_pipelines.sources.gmail.connector import Gmail
 from workstation_pipelines.text.extract import detect_mime_type, has_text
 
 _NEVER = {"DRAFT", "TRASH", "SPAM", "CHAT"}

@@ -15,7 +15,7 @@ from tests.sources.mirror import Mirror, Report
 from workstation_pipelines.model import Content, Item
 from workstation_pipelines.sources import SourceContext
 from workstation_pipelines.sources.credentials import CredentialProvider, StaticToken
-from workstation_pipelines.sources.google_drive import GoogleDrive
+from workstation_pipelines.sources.google_drive.connector import GoogleDrive
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

@@ -10,7 +10,7 @@ from tests.fakes.notion import FakeNotion
 from tests.sources.mirror import Mirror, Report
 from workstation_pipelines.sources import SourceContext
 from workstation_pipelines.sources.credentials import StaticToken
-from workstation_pipelines.sources.notion import Notion
+from workstation_pipelines.sources.notion.connector import Notion
 
 MUCH_LATER = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 

@@ -11,7 +11,7 @@ from workstation_pipelines.errors import RateLimitedError
 from workstation_pipelines.model import Cursor, JobType
 from workstation_pipelines.sources import SourceContext
 from workstation_pipelines.sources.credentials import CredentialProvider, StaticToken
-from workstation_pipelines.sources.slack import Slack
+from workstation_pipelines.sources.slack.connector import Slack
 
 LISTED = {"v": 1, "mode": "list", "channel": "~"}
 """The cursor behind the last page of a full listing."""

@@ -14,9 +14,9 @@ from tests.sources.dropbox_bench import Opened, served, sources_of, truth
 from tests.sources.mirror import Mirror, Report
 from workstation_pipelines.errors import CursorExpiredError, InvalidRequestError, UnexpectedReplyError
 from workstation_pipelines.model import JobType
-from workstation_pipelines.sources import dropbox_feed as feed_module
 from workstation_pipelines.sources.credentials import StaticToken
-from workstation_pipelines.sources.dropbox import Dropbox
+from workstation_pipelines.sources.dropbox import feed as feed_module
+from workstation_pipelines.sources.dropbox.connector import Dropbox
 
 
 @pytest.fixture

@@ -27,8 +27,8 @@ from workstation_pipelines.errors import (
 )
 from workstation_pipelines.model import Item, JobType
 from workstation_pipelines.sources.credentials import StaticToken
-from workstation_pipelines.sources.dropbox import OAUTH, Dropbox
-from workstation_pipelines.sources.dropbox_hash import BLOCK_BYTES, content_hash
+from workstation_pipelines.sources.dropbox.connector import OAUTH, Dropbox
+from workstation_pipelines.sources.dropbox.hash import BLOCK_BYTES, content_hash
 
 EMPTY_HASH = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 

@@ -27,7 +27,7 @@ from workstation_pipelines.errors import (
     WorkstationError,
 )
 from workstation_pipelines.model import Item, ItemType, JobType
-from workstation_pipelines.sources.dropbox import Dropbox
+from workstation_pipelines.sources.dropbox.connector import Dropbox
 
 
 @pytest.fixture

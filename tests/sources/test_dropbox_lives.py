@@ -12,7 +12,7 @@ from tests.fakes.dropbox_space import Space
 from tests.sources.dropbox_bench import Opened, served, sources_of, truth
 from tests.sources.mirror import Mirror
 from workstation_pipelines.errors import CursorExpiredError
-from workstation_pipelines.sources import dropbox_feed
+from workstation_pipelines.sources.dropbox import feed as dropbox_feed
 
 LIVES = 25
 NAMES = ("a.txt", "A.txt", "a.txt.txt", "a.txt-.txt", "a.txt0.txt", "a.txta.txt", "b.txt", "é.txt", "É.txt")

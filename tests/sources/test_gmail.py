@@ -14,7 +14,7 @@ from tests.sources.gmail_stage import OpenedGmail
 from tests.sources.mirror import Mirror
 from workstation_pipelines.errors import CursorExpiredError, InvalidRequestError, UnexpectedReplyError
 from workstation_pipelines.model import ChangeKind, JobType
-from workstation_pipelines.sources.gmail import Gmail
+from workstation_pipelines.sources.gmail.connector import Gmail
 from workstation_pipelines.sources.pacing import Unpaced
 
 

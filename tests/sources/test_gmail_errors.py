@@ -25,7 +25,7 @@ from workstation_pipelines.errors import (
 )
 from workstation_pipelines.model import JobType
 from workstation_pipelines.sources.credentials import StaticToken
-from workstation_pipelines.sources.gmail import READ_SCOPE
+from workstation_pipelines.sources.gmail.connector import READ_SCOPE
 
 NOT_FOUND = error(404, "notFound", "Requested entity was not found.")
 

@@ -13,10 +13,10 @@ from tests.fakes.gmail_mailbox import File, Mailbox
 from tests.sources.gmail_stage import OpenedGmail
 from workstation_pipelines.errors import UnexpectedReplyError
 from workstation_pipelines.model import Content, Item, ItemType
-from workstation_pipelines.sources import gmail_reading
-from workstation_pipelines.sources.gmail_html import text_of_html
-from workstation_pipelines.sources.gmail_message import decoded_field, moment, part_bytes, read_mail, safe_name
-from workstation_pipelines.sources.gmail_thread import Written, defused, document, without_known_quote
+from workstation_pipelines.sources.gmail import reading as gmail_reading
+from workstation_pipelines.sources.gmail.html import text_of_html
+from workstation_pipelines.sources.gmail.message import decoded_field, moment, part_bytes, read_mail, safe_name
+from workstation_pipelines.sources.gmail.thread import Written, defused, document, without_known_quote
 from workstation_pipelines.text.extract import SandboxedExtractor
 from workstation_pipelines.text.formats import markdown
 

@@ -12,7 +12,7 @@ from tests.sources.google_drive_account import Account
 from workstation_pipelines.errors import CursorExpiredError, InvalidRequestError, ReauthorizeError
 from workstation_pipelines.model import ChangeKind, JobType
 from workstation_pipelines.sources import SourceContext
-from workstation_pipelines.sources.google_drive import GoogleDrive
+from workstation_pipelines.sources.google_drive.connector import GoogleDrive
 
 
 @pytest.fixture(scope="module")

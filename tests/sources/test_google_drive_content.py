@@ -20,7 +20,7 @@ from workstation_pipelines.errors import (
     UnreadableContentError,
     UnsupportedContentError,
 )
-from workstation_pipelines.sources.google_drive_export import EXPORTS, without_pictures
+from workstation_pipelines.sources.google_drive.export import EXPORTS, without_pictures
 from workstation_pipelines.text.formats.table import FORMATS
 
 APPS = "application/vnd.google-apps."

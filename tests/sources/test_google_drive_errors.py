@@ -26,8 +26,8 @@ from workstation_pipelines.errors import (
 )
 from workstation_pipelines.model import JobType
 from workstation_pipelines.sources.credentials import StaticToken
-from workstation_pipelines.sources.google_drive_calls import CHANGES, FILE, FILES
-from workstation_pipelines.sources.google_drive_errors import classify
+from workstation_pipelines.sources.google_drive.calls import CHANGES, FILE, FILES
+from workstation_pipelines.sources.google_drive.errors import classify
 from workstation_pipelines.sources.http import Call, Reply
 
 

@@ -15,7 +15,7 @@ from googleapiclient.http import HttpRequest, MediaIoBaseDownload
 from tests.fakes.google_drive import FakeGoogleDrive
 from tests.fakes.google_drive_state import COLLEAGUE, ME
 from tests.sources.google_drive_account import Account
-from workstation_pipelines.sources.google_drive_files import FILE_FIELDS
+from workstation_pipelines.sources.google_drive.files import FILE_FIELDS
 
 FOLDER = "application/vnd.google-apps.folder"
 

@@ -16,7 +16,7 @@ import pytest
 from tests.sources.folder_store import LONG_AFTER, FolderStore
 from workstation_pipelines.errors import CursorExpiredError, SourceUnavailableError
 from workstation_pipelines.model import ChangeKind, ItemType, JobType, SyncStatus
-from workstation_pipelines.sources.folder import opening
+from workstation_pipelines.sources.local_folder import opening
 
 
 def write(path: Path, text: str = "text", *, mtime_s: int | None = None) -> Path:

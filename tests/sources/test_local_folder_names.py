@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from tests.sources.folder_store import FolderStore
 from workstation_pipelines.errors import InvalidRequestError
-from workstation_pipelines.sources.folder import globs, names
-from workstation_pipelines.sources.folder import stamp as stamps
-from workstation_pipelines.sources.folder.config import FolderConfig
-from workstation_pipelines.sources.folder.stamp import Stamp
+from workstation_pipelines.sources.local_folder import globs, names
+from workstation_pipelines.sources.local_folder import stamp as stamps
+from workstation_pipelines.sources.local_folder.config import FolderConfig
+from workstation_pipelines.sources.local_folder.stamp import Stamp
 
 
 def leaves_out(patterns: list[str], path: str, *, hidden: bool = True) -> bool:

@@ -11,11 +11,11 @@ import pytest
 
 from workstation_pipelines.errors import SourceUnavailableError
 from workstation_pipelines.identity import utc_now
-from workstation_pipelines.sources.folder import probe
-from workstation_pipelines.sources.folder.config import FolderConfig
-from workstation_pipelines.sources.folder.opening import Folder
-from workstation_pipelines.sources.folder.walk import Walk
-from workstation_pipelines.sources.local_folder import LocalFolder
+from workstation_pipelines.sources.local_folder import probe
+from workstation_pipelines.sources.local_folder.config import FolderConfig
+from workstation_pipelines.sources.local_folder.connector import LocalFolder
+from workstation_pipelines.sources.local_folder.opening import Folder
+from workstation_pipelines.sources.local_folder.walk import Walk
 
 
 def opened(path: Path) -> LocalFolder:

@@ -25,8 +25,8 @@ from workstation_pipelines.errors import (
     UnreadableContentError,
 )
 from workstation_pipelines.model import Item, JobType, SourceType
-from workstation_pipelines.sources.folder import opening, stamp
-from workstation_pipelines.sources.local_folder import LocalFolder
+from workstation_pipelines.sources.local_folder import opening, stamp
+from workstation_pipelines.sources.local_folder.connector import LocalFolder
 
 
 def listed(store: FolderStore, path: str) -> Item:
@@ -341,7 +341,7 @@ def test_check_names_the_real_folder_and_counts_its_files(folder: Path) -> None:
 
 
 def test_check_counts_no_further_than_its_bound(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("workstation_pipelines.sources.local_folder._COUNTED_FILES", 2)
+    monkeypatch.setattr("workstation_pipelines.sources.local_folder.connector._COUNTED_FILES", 2)
     for name in "abc":
         (folder / name).touch()
     assert opener(path=str(folder)).check().details == {"files": 2, "files_are_all": False, "readable": True}
@@ -364,7 +364,7 @@ def test_folder_that_is_missing_or_unreadable_or_no_folder_is_told(
 # Registry
 
 
-def test_registered_source_opens_and_others_are_refused_by_name(folder: Path) -> None:
+def test_registered_source_opens_and_others_are_refused_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     context = sources.SourceContext(
         clock=lambda: LONG_AFTER, new_id=uuid4, detect=lambda name, head: "text/plain", folder_roots=(folder,)
     )
@@ -374,6 +374,7 @@ def test_registered_source_opens_and_others_are_refused_by_name(folder: Path) ->
     source.close()
     with pytest.raises(InvalidRequestError, match="outside"):
         sources.open_source(SourceType.LOCAL_FOLDER, {"path": str(folder.parent)}, context)
+    monkeypatch.setattr(sources, "SOURCES", {SourceType.LOCAL_FOLDER: sources.SOURCES[SourceType.LOCAL_FOLDER]})
     with pytest.raises(InvalidRequestError, match=r"notion.*local_folder"):
         sources.open_source(SourceType.NOTION, {}, context)
 
@@ -384,6 +385,9 @@ def test_every_registered_class_has_its_type() -> None:
 
 
 def test_registry_is_imported_without_any_vendor() -> None:
-    code = "import sys, workstation_pipelines.sources; print(*[m for m in sys.modules if 'local_folder' in m])"
+    code = (
+        "import sys, workstation_pipelines.sources as s; "
+        "print(*[m for m in sys.modules if any(f'sources.{t}' in m for t in s.SOURCES) or m == 'httpx'])"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == ""

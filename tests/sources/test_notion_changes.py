@@ -11,7 +11,7 @@ from tests.fakes.notion import error
 from tests.sources.notion_account import NotionAccount
 from workstation_pipelines.errors import InvalidRequestError, ReauthorizeError
 from workstation_pipelines.sources import SourceContext
-from workstation_pipelines.sources.notion import Notion
+from workstation_pipelines.sources.notion.connector import Notion
 
 YEAR = timedelta(days=365)
 

@@ -25,9 +25,9 @@ from workstation_pipelines.errors import (
 )
 from workstation_pipelines.model import JobType
 from workstation_pipelines.sources.http import Call, Reply
-from workstation_pipelines.sources.notion_calls import CALLS, MARKDOWN, PAGE, QUERY, SEARCH
-from workstation_pipelines.sources.notion_errors import StartCursorError, error_of
-from workstation_pipelines.sources.notion_objects import TOP, id_in_url, moment, read_parent
+from workstation_pipelines.sources.notion.calls import CALLS, MARKDOWN, PAGE, QUERY, SEARCH
+from workstation_pipelines.sources.notion.errors import StartCursorError, error_of
+from workstation_pipelines.sources.notion.objects import TOP, id_in_url, moment, read_parent
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 

@@ -14,9 +14,9 @@ from tests.fakes.notion_workspace import Property
 from tests.sources.notion_account import NotionAccount
 from tests.sources.test_notion_errors import reply
 from workstation_pipelines.sources.http import Call
-from workstation_pipelines.sources.notion import NOTION_VERSION
-from workstation_pipelines.sources.notion_calls import PAGE, SEARCH
-from workstation_pipelines.sources.notion_errors import error_of
+from workstation_pipelines.sources.notion.calls import PAGE, SEARCH
+from workstation_pipelines.sources.notion.connector import NOTION_VERSION
+from workstation_pipelines.sources.notion.errors import error_of
 
 STATUSES = {
     APIErrorCode.Unauthorized: 401,

@@ -17,8 +17,8 @@ from workstation_pipelines.errors import (
     SourceUnavailableError,
     UnexpectedReplyError,
 )
-from workstation_pipelines.sources.notion_markdown import clean, is_signed
-from workstation_pipelines.sources.notion_properties import lines
+from workstation_pipelines.sources.notion.markdown import clean, is_signed
+from workstation_pipelines.sources.notion.properties import lines
 
 GATEWAY_TIMEOUT = error(504, "gateway_timeout")
 
@@ -241,7 +241,7 @@ class TestBlocks:
     def test_a_page_of_very_many_nested_blocks_is_refused(
         self, account: NotionAccount, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("workstation_pipelines.sources.notion_blocks.MOST_BLOCKS_ENTERED", 3)
+        monkeypatch.setattr("workstation_pipelines.sources.notion.blocks.MOST_BLOCKS_ENTERED", 3)
         page = self.page(account)
         for number in range(4):
             toggle = account.workspace.add_block(page, "toggle", f"toggle {number}")

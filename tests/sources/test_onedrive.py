@@ -30,8 +30,8 @@ from workstation_pipelines.errors import (
 from workstation_pipelines.model import Change, ChangeKind, Item, JobType, Page
 from workstation_pipelines.sources import SourceContext
 from workstation_pipelines.sources.credentials import StaticToken
-from workstation_pipelines.sources.onedrive import OneDrive
-from workstation_pipelines.sources.onedrive_hash import quick_xor_hash
+from workstation_pipelines.sources.onedrive.connector import OneDrive
+from workstation_pipelines.sources.onedrive.hash import quick_xor_hash
 
 Open = Callable[..., OneDrive]
 

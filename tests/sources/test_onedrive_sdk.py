@@ -28,7 +28,7 @@ from tests.fakes.onedrive import FakeOneDrive
 from tests.sources.mirror import Mirror
 from workstation_pipelines.sources import SourceContext
 from workstation_pipelines.sources.credentials import StaticToken
-from workstation_pipelines.sources.onedrive import OneDrive
+from workstation_pipelines.sources.onedrive.connector import OneDrive
 
 
 @pytest.fixture(params=["work", "personal"])

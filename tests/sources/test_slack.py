@@ -13,7 +13,7 @@ from tests.sources.mirror import Mirror
 from tests.sources.slack_account import context_of, open_slack, sync, sync_page_by_page
 from workstation_pipelines.errors import CursorExpiredError, InvalidRequestError, ReauthorizeError
 from workstation_pipelines.model import ChangeKind, ItemType, JobType
-from workstation_pipelines.sources.slack import Slack
+from workstation_pipelines.sources.slack.connector import Slack
 
 DAY = timedelta(days=1)
 

@@ -24,8 +24,8 @@ from workstation_pipelines.errors import (
 )
 from workstation_pipelines.model import JobType
 from workstation_pipelines.sources import http
-from workstation_pipelines.sources.slack import Slack
-from workstation_pipelines.sources.slack_api import error_of
+from workstation_pipelines.sources.slack.api import error_of
+from workstation_pipelines.sources.slack.connector import Slack
 
 DAY = timedelta(days=1)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from workstation_pipelines.sources import slack_messages as messages
-from workstation_pipelines.sources import slack_text
-from workstation_pipelines.sources.slack_text import Names
+from workstation_pipelines.sources.slack import messages
+from workstation_pipelines.sources.slack import text as slack_text
+from workstation_pipelines.sources.slack.text import Names
 
 NAMES = Names(
     user=lambda id_: {"U1": "Ana", "U2": "Bob"}.get(id_, id_), channel=lambda id_: {"C1": "general"}.get(id_, id_)

@@ -23,7 +23,7 @@ from workstation_pipelines.errors import WorkstationError
 from workstation_pipelines.identity import Uuid7, utc_now
 from workstation_pipelines.model import DataSourceId, JobResult, JobType, UserId
 from workstation_pipelines.sources.contract import Source
-from workstation_pipelines.sources.local_folder import LocalFolder
+from workstation_pipelines.sources.local_folder.connector import LocalFolder
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.run import SyncParts, SyncRequest, drive, run_sync
 from workstation_pipelines.sync.vectorize import Vectorizer

@@ -181,6 +181,18 @@ def test_absence_told_by_a_delta_deletes_a_few_and_stops_before_many(
     assert ask("SELECT cursor FROM app.data_sources") == [({"feed": 1},)]
 
 
+def test_absence_told_by_a_delta_outlives_the_process(database: Database, account_place: Place, ask: Ask) -> None:
+    sync_told(database, account_place.wish, ToldSource(listing([item(name, name) for name in "abc"])))
+    told = Page([Change(ChangeKind.ABSENT, "a")], cursor_after={"feed": 1})
+    broken = ToldSource(fed=[told, SourceUnavailableError("away", wait_s=60)])
+    with pytest.raises(SourceUnavailableError):
+        sync_told(database, account_place.wish, broken)
+    resumed = ToldSource(fed=[Page([], cursor_after={"feed": 2})])
+    assert sync_told(database, account_place.wish, resumed).counts.deleted == 1
+    assert resumed.cursors == [{"feed": 1}]
+    assert sync_told(database, account_place.wish, ToldSource(fed=[])).counts.deleted == 0
+
+
 def test_a_changed_scope_lists_everything_once_and_what_left_goes_without_asking(
     database: Database, account_place: Place, ask: Ask
 ) -> None:

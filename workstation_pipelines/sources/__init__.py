@@ -38,13 +38,13 @@ class SourceContext:
 
 
 SOURCES: Mapping[SourceType, str] = {
-    SourceType.GOOGLE_DRIVE: "google_drive:GoogleDrive",
-    SourceType.GMAIL: "gmail:Gmail",
-    SourceType.NOTION: "notion:Notion",
-    SourceType.SLACK: "slack:Slack",
-    SourceType.DROPBOX: "dropbox:Dropbox",
-    SourceType.ONEDRIVE: "onedrive:OneDrive",
-    SourceType.LOCAL_FOLDER: "local_folder:LocalFolder",
+    SourceType.GOOGLE_DRIVE: "google_drive.connector:GoogleDrive",
+    SourceType.GMAIL: "gmail.connector:Gmail",
+    SourceType.NOTION: "notion.connector:Notion",
+    SourceType.SLACK: "slack.connector:Slack",
+    SourceType.DROPBOX: "dropbox.connector:Dropbox",
+    SourceType.ONEDRIVE: "onedrive.connector:OneDrive",
+    SourceType.LOCAL_FOLDER: "local_folder.connector:LocalFolder",
 }
 """Source type -> module below this package and class; a module is imported when its first source is opened."""
 

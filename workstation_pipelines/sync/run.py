@@ -263,7 +263,8 @@ class _Run:
 
     def _pages_from_here(self) -> Iterator[Progress]:
         is_listing = self._progress["mode"] == "listing"
-        absent: dict[str, None] = {}
+        # In a feed nothing else remembers them: what is said once is not said again after a crash.
+        absent = dict.fromkeys(self._progress.get("absent", ()))
         job_type = JobType.FULL_SYNC if self._request.job_type is JobType.FULL_SYNC else JobType.DELTA
         self._is_complete = bool(self._progress.get("complete"))  # it died after the last page of its listing
         for listed in (
@@ -271,7 +272,10 @@ class _Run:
         ):
             page = accepted(listed)
             self._parts.faults.reach("page_listed")
-            absent |= {change.external_id: None for change in page.changes if change.kind is ChangeKind.ABSENT}
+            named = [change.external_id for change in page.changes if change.kind is ChangeKind.ABSENT]
+            absent |= dict.fromkeys(named)
+            if named and not is_listing:
+                self._progress = {**self._progress, "absent": list(absent)}
             self._is_complete = self._is_complete or page.complete
             if page.cursor_after is not None:
                 self._progress = {**self._progress, "cursor": dict(page.cursor_after)}

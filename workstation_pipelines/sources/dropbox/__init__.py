@@ -1,0 +1,1 @@
+"""The source `dropbox`: connector.py is where to begin."""

@@ -1,0 +1,1 @@
+"""The source `gmail`: connector.py is where to begin."""

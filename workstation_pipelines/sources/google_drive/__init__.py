@@ -1,0 +1,1 @@
+"""The source `google_drive`: connector.py is where to begin."""

@@ -1,0 +1,1 @@
+"""The source `local_folder`: connector.py is where to begin."""

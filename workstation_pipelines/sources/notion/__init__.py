@@ -1,0 +1,1 @@
+"""The source `notion`: connector.py is where to begin."""

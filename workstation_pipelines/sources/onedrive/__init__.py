@@ -1,0 +1,1 @@
+"""The source `onedrive`: connector.py is where to begin."""

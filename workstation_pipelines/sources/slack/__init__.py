@@ -1,0 +1,1 @@
+"""The source `slack`: connector.py is where to begin."""
