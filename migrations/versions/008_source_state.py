@@ -55,35 +55,48 @@ SELECT s.id, s.user_id, s.name, s.source_type, s.connection_status, s.status_mes
 """
 
 # Not about users but about what a vendor allows an account: no owner, no content, and reached through two functions only.
-# The server's clock alone decides. A bucket may go below zero: whoever overdraws it waits until it is level again.
+# The server's clock alone decides.
 RATES = """
 CREATE SCHEMA app_private;
 CREATE TABLE app_private.rate_buckets (
     bucket text PRIMARY KEY CHECK (length(bucket) <= 500),
     tokens double precision NOT NULL,
-    updated_at timestamptz NOT NULL,
-    blocked_until timestamptz
+    -- When there were so many; in the future while a penalty lasts.
+    updated_at timestamptz NOT NULL
 );
 
+-- Reserves a place in the queue, at most five seconds long (MOST_WAIT_S of sources/http.py); whoever would have to wait
+-- longer is told how long and takes nothing, since a place that is not used would keep others waiting.
 CREATE FUNCTION app.rate_take(wanted text, per_s double precision, burst double precision, cost double precision)
-    RETURNS double precision LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
-$$ INSERT INTO app_private.rate_buckets AS b VALUES (wanted, burst - cost, clock_timestamp(), NULL)
-   ON CONFLICT (bucket) DO UPDATE SET
-       tokens = CASE WHEN b.blocked_until > clock_timestamp() THEN b.tokens
-           ELSE least(burst, b.tokens + per_s * greatest(0, extract(epoch FROM clock_timestamp() - b.updated_at))) - cost END,
-       updated_at = greatest(b.updated_at, clock_timestamp())
-   RETURNING CASE
-       WHEN b.blocked_until > clock_timestamp()
-           THEN extract(epoch FROM b.blocked_until - clock_timestamp()) + cost / per_s * random()
-       WHEN b.tokens < 0 THEN -b.tokens / per_s
-       ELSE 0 END $$;
+    RETURNS double precision LANGUAGE plpgsql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    held app_private.rate_buckets;
+    moment timestamptz;
+    pace CONSTANT double precision := greatest(per_s, 1e-6);
+    level double precision;
+    wait_s double precision;
+BEGIN
+    INSERT INTO app_private.rate_buckets VALUES (wanted, burst, clock_timestamp()) ON CONFLICT (bucket) DO NOTHING;
+    SELECT * INTO STRICT held FROM app_private.rate_buckets WHERE bucket = wanted FOR UPDATE;
+    moment := clock_timestamp();
+    level := least(burst, held.tokens + pace * greatest(0, extract(epoch FROM moment - held.updated_at)));
+    wait_s := greatest(0, extract(epoch FROM held.updated_at - moment))
+        + greatest(0, least(cost, burst) - level) / pace;
+    IF wait_s > 5 THEN
+        RETURN least(wait_s * (1 + random() / 10), 3600);
+    END IF;
+    UPDATE app_private.rate_buckets SET tokens = level - cost, updated_at = greatest(moment, held.updated_at)
+     WHERE bucket = wanted;
+    RETURN wait_s;
+END $$;
 
+-- One call is free when a penalty ends: the vendor said that it would be.
 CREATE FUNCTION app.rate_penalise(wanted text, wait_s double precision)
     RETURNS void LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
 $$ INSERT INTO app_private.rate_buckets AS b
-   VALUES (wanted, 0, clock_timestamp(), clock_timestamp() + make_interval(secs => least(greatest(wait_s, 0), 3600)))
+   VALUES (wanted, 1, clock_timestamp() + make_interval(secs => least(greatest(wait_s, 0), 3600)))
    ON CONFLICT (bucket) DO UPDATE
-      SET blocked_until = greatest(b.blocked_until, excluded.blocked_until), tokens = least(b.tokens, 0) $$;
+      SET tokens = least(b.tokens, 1), updated_at = greatest(b.updated_at, excluded.updated_at) $$;
 """
 
 # A source that nobody has connected, or whose grant is gone, has nothing to sync: its row waits.

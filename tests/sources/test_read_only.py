@@ -46,7 +46,7 @@ POSTS_THAT_READ = {
     (SourceType.NOTION, "/v1/search"): f"{NOTION_DOCS}/post-search",
     (SourceType.NOTION, "/v1/data_sources/{}/query"): f"{NOTION_DOCS}/query-a-data-source",
 }
-"""POSTs that only read, each with the vendor's page that says so; all of them seen 2026-11-22."""
+"""POSTs that only read, each with the vendor's page that describes it."""
 
 SLACK_READS = frozenset(
     {
