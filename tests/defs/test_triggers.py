@@ -151,10 +151,14 @@ def test_row_that_cannot_be_computed_stops_instead_of_running_every_minute(place
     assert tick(place) == ([], 0)
 
 
-def test_inactive_rows_and_sources_are_left_alone(place: Place) -> None:
+@pytest.mark.parametrize("state", ["is_active = false", "connection_status = 'disconnected'", "needs_reauth = true"])
+def test_rows_of_sources_that_cannot_be_synced_wait(place: Place, state: str) -> None:
     add_row(place, minutes_ago=1)
-    place.ask("UPDATE app.data_sources SET is_active = false")
+    place.ask(f"UPDATE app.data_sources SET {state}")  # noqa: S608 - a constant above
     assert tick(place) == ([], 0)
+    place.ask("UPDATE app.data_sources SET is_active = true, connection_status = 'connected', needs_reauth = false")
+    requests, _ = tick(place)
+    assert len(requests) == 1
 
 
 def test_due_row_of_an_unregistered_source_registers_it(place: Place) -> None:
