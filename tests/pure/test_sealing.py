@@ -116,6 +116,7 @@ def test_newest_key_writes_and_every_key_reads() -> None:
         (f"{OLD},{new_key('old')}", "two keys are named 'old'"),
         ("a b:" + OLD.partition(":")[2], "entry 1 is not"),
     ],
+    ids=["none", "no key", "a short one", "the same name twice", "a blank in the name"],
 )
 def test_unusable_keys_are_refused_without_being_quoted(text: str, complaint: str) -> None:
     with pytest.raises(InvalidRequestError, match=complaint) as refused:

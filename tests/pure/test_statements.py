@@ -20,7 +20,15 @@ _TABLES = {table.name for table in tables.metadata.sorted_tables}
 _VIEWS = {"data_source_summary", "document_lineage", "documents_with_metadata", "project_summary", "sync_job_summary"}
 
 # The functions that answer across users, with ids and times, and the proof that the rest does not.
-ACROSS_USERS = {"data_source_owner", "data_sources_of_type", "sources_to_probe", "due_syncs", "verify_rls"}
+ACROSS_USERS = {
+    "data_source_owner",
+    "data_sources_of_type",
+    "due_syncs",
+    "rate_penalise",
+    "rate_take",
+    "sources_to_probe",
+    "verify_rls",
+}
 CONTEXT = {"set_current_user_id", "user_id", "tenant_id"}
 
 # Inserted into the statements of a search; `test_conditions_of_a_search_name_the_owner` holds them to it.
