@@ -313,6 +313,30 @@ def test_connections_come_back_after_every_kind_of_failure(vendor: PlainVendor) 
         api.close()
 
 
+@pytest.mark.parametrize("page", [b"", b"<html>moved</html>" * 100])
+def test_redirects_go_over_the_same_connections(
+    vendor: PlainVendor, api: VendorApi, page: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = vendor.url.replace("127.0.0.1", "localhost")
+    moved = Answer(302, page, {"Location": f"{elsewhere}/download/1"})
+    vendor.answers = {"/v1/items/1/content": lambda _request: moved, "/download/1": lambda _request: Answer(200, b"x")}
+    opened, connect = [], socket.create_connection
+    monkeypatch.setattr(
+        socket,
+        "create_connection",
+        lambda address, *rest, **more: opened.append(address) or connect(("127.0.0.1", address[1])),
+    )
+    for _ in range(5):
+        assert content(api).body == b"x"
+    assert len(opened) == 2
+
+
+def test_endless_page_of_a_redirect_is_not_read_to_its_end(vendor: PlainVendor, api: VendorApi) -> None:
+    moved = Answer(302, b"x" * MIB, {"Location": f"{vendor.url}/download/1"})
+    vendor.answers = {"/v1/items/1/content": lambda _request: moved, "/download/1": lambda _request: Answer(200, b"x")}
+    assert content(api).body == b"x"
+
+
 def test_transport_that_has_read_everything_is_held_to_the_limit(vendor: PlainVendor) -> None:
     api = open_api(vendor.url, transport=httpx.MockTransport(lambda _request: httpx.Response(200, content=b"x" * 11)))
     with pytest.raises(ItemTooLargeError):

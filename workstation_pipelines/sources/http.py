@@ -38,6 +38,7 @@ from workstation_pipelines.sources.http_body import (
     MOST_JSON_BYTES,
     BrokenBodyError,
     TooLongError,
+    drain,
     json_object,
     read_body,
 )
@@ -204,6 +205,7 @@ class VendorApi:
                         if not response.has_redirect_location:
                             return self._downloaded(hop.call, response, limit_bytes, until)
                         location = response.headers["location"]
+                        drain(response, until=until)
                     # Without our token and headers, wherever it leads.
                     hop, token = replace(self._given(ask.call, _joined(hop.url, location)), is_bare=True), None
             raise UnexpectedReplyError(f"{self._provider} {ask.call.name}: it redirects without end", wait_s=60)

@@ -7,6 +7,7 @@ import math
 import time
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ import httpx
 MOST_JSON_BYTES = 64 * 1024 * 1024
 MOST_ERROR_BYTES = 1024 * 1024
 
+_MOST_UNWANTED_BYTES = 64 * 1024
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
 _BLOCK_BYTES = 1024 * 1024
 _UNPACKED = ("", "identity")
@@ -49,6 +51,12 @@ def read_body(response: httpx.Response, limit_bytes: int, *, until: float) -> by
         if len(body) > limit_bytes:
             raise TooLongError
     return bytes(body)
+
+
+def drain(response: httpx.Response, *, until: float) -> None:
+    """Read a body that nobody wants: a connection whose answer was not read to its end is closed, not used again."""
+    with suppress(TooLongError, BrokenBodyError, httpx.HTTPError):
+        read_body(response, _MOST_UNWANTED_BYTES, until=until)
 
 
 def json_object(body: bytes) -> dict[str, Any] | None:
