@@ -18,6 +18,7 @@ from tests.fakes.server import Answer, FakeVendor, Request
 
 ME = "user-1"
 OTHER = "user-2"
+_DOWNLOAD_LINK = "@microsoft.graph.downloadUrl"
 _TOKEN = re.compile(r"(?:/root/delta|/root/microsoft\.graph\.delta)\(token='([^']*)'\)\Z")
 
 
@@ -40,7 +41,7 @@ class FakeOneDrive(FakeVendor):
     restoring a folder is told of for what it held as well. `resync_code` and `has_location` shape a 410. `repeats` makes
     every item of a page come twice, in an earlier state first; `reverses` turns each page round. `ends_empty` gives the
     deltaLink on a page of its own. `loops` gives the same nextLink for ever. `shuffles_case` writes personal ids now so,
-    now so.
+    now so. `shows_links` False lists without download links.
     """
 
     provider: ClassVar[str] = "onedrive"
@@ -58,6 +59,7 @@ class FakeOneDrive(FakeVendor):
         self.ends_empty = False
         self.shuffles_case = not is_work
         self.loops = False
+        self.shows_links = True
         self._readings: dict[str, Reading] = {}
         self._expired: set[str] = set()
         self._tickets: dict[str, str] = {}
@@ -314,6 +316,8 @@ class FakeOneDrive(FakeVendor):
                 return Answer(401, b"The access token is expired", {"Content-Type": "text/plain"})
             self.ticket_uses -= 1
         node = self.drives.nodes[node_id]
+        if node.is_deleted:
+            return Answer(404, b"Item not found", {"Content-Type": "text/plain"})
         body = node.body if node.served is None else node.served
         return Answer(200, body, {"Content-Type": node.mime})
 
@@ -354,7 +358,7 @@ class FakeOneDrive(FakeVendor):
         file: dict[str, Any] = {"file": {"mimeType": node.mime, "hashes": hashes}}
         if node.is_malware:
             return {**file, "malware": {"description": "EICAR"}}
-        return {**file, "@microsoft.graph.downloadUrl": self._ticket(node)}
+        return {**file, _DOWNLOAD_LINK: self._ticket(node)}
 
     def _remote(self, target: Node) -> dict[str, Any]:
         drive = self.drives.drives[target.drive]
@@ -402,7 +406,9 @@ class FakeOneDrive(FakeVendor):
     def _selected(self, item: dict[str, Any], select: str | None) -> dict[str, Any]:
         if not select:
             return item
-        wanted = set(select.split(","))
+        wanted = set(select.split(",")) - {_DOWNLOAD_LINK}  # by its own name it is not to be had
+        if "content.downloadUrl" in wanted and self.shows_links:
+            wanted.add(_DOWNLOAD_LINK)
         return {name: value for name, value in item.items() if name in wanted}
 
 

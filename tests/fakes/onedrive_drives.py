@@ -6,6 +6,7 @@ latest state, once more when it changes while someone is reading, and never for 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -67,6 +68,8 @@ class Drives:
         self.nodes: dict[str, Node] = {}
         self.now = _START
         self._seq = 0
+        self._feed: list[tuple[int, str]] = []
+        """Number and id of every change there was, in order; only the last of a node is told of."""
 
     def add_drive(self, owner: str, *, is_work: bool) -> Drive:
         number = len(self.drives) + 1
@@ -108,6 +111,7 @@ class Drives:
         """Put it at the end of the feed."""
         self._seq += 1
         self.nodes[node_id].seq = self._seq
+        self._feed.append((self._seq, node_id))
         self.nodes[node_id].version += 1
 
     def edit(self, node_id: str, body: bytes) -> None:
@@ -186,5 +190,9 @@ class Drives:
 
     def after(self, drive_id: str, seq: int) -> Node | None:
         """The node of the feed that comes next after a number."""
-        later = (node for node in self.nodes.values() if node.drive == drive_id and node.seq > seq)
-        return min(later, key=lambda node: node.seq, default=None)
+        for at in range(bisect_right(self._feed, seq, key=lambda change: change[0]), len(self._feed)):
+            number, node_id = self._feed[at]
+            node = self.nodes[node_id]
+            if node.drive == drive_id and node.seq == number:
+                return node
+        return None

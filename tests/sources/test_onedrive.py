@@ -743,7 +743,62 @@ def test_slash_in_a_name_makes_no_folder(vendor: FakeOneDrive, opened: Open, mir
 # Downloads
 
 
+def test_listed_link_is_used_once_and_without_our_token(vendor: FakeOneDrive, opened: Open, mirror: Mirror) -> None:
+    vendor.file("a.txt", "alpha")
+    source = opened()
+    mirror.sync(source)
+    [download] = [request for request in vendor.requests if request.steps[0] == "download"]
+    assert "authorization" not in download.headers
+    assert vendor.calls("content") == 0
+    source.fetch(only(mirror))
+    assert vendor.calls("content") == 1
+
+
+def test_listed_link_is_left_alone_when_it_is_old(
+    vendor: FakeOneDrive, opened: Open, mirror: Mirror, day: Day
+) -> None:
+    vendor.file("a.txt", "alpha")
+    source = opened()
+    item = next(change.item for change in changes(source, mirror) if change.item)
+    day.now += timedelta(minutes=11)
+    assert source.fetch(item).body == b"alpha"
+    assert vendor.calls("content") == 1
+
+
+def test_listed_link_of_a_shared_folder_is_used(vendor: FakeOneDrive, opened: Open, mirror: Mirror) -> None:
+    other = vendor.other()
+    shared = vendor.folder("Shared", drive=other)
+    vendor.file("a.txt", "alpha", shared, drive=other)
+    vendor.share(shared)
+    vendor.shortcut(shared)
+    mirror.sync(opened())
+    assert mirror.texts() == {"Shared/a.txt": "alpha"}
+    assert vendor.calls("content") == 0
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 423])
+def test_refused_link_of_a_listing_is_no_word_on_the_item(
+    vendor: FakeOneDrive, opened: Open, mirror: Mirror, status: int
+) -> None:
+    vendor.file("a.txt", "alpha")
+    vendor.fail("download/", answer=error(status, "InvalidAuthenticationToken", "no"))
+    mirror.sync(opened())
+    assert mirror.texts() == {"a.txt": "alpha"}
+    assert (vendor.calls("download/"), vendor.calls("content")) == (2, 1)
+
+
+def test_listed_link_into_a_private_network_is_not_followed(
+    vendor: FakeOneDrive, opened: Open, mirror: Mirror
+) -> None:
+    node = vendor.node(vendor.file("a.txt", "alpha"))
+    node.broken["@microsoft.graph.downloadUrl"] = "http://10.0.0.1/secret"
+    mirror.sync(opened())
+    assert mirror.texts() == {"a.txt": "alpha"}
+    assert vendor.calls("content") == 1
+
+
 def test_download_follows_the_redirect_without_our_token(vendor: FakeOneDrive, opened: Open, mirror: Mirror) -> None:
+    vendor.shows_links = False
     vendor.file("a.txt", "alpha")
     mirror.sync(opened())
     [download] = [request for request in vendor.requests if request.steps[0] == "download"]
@@ -754,6 +809,7 @@ def test_download_follows_the_redirect_without_our_token(vendor: FakeOneDrive, o
 def test_dead_download_link_is_asked_for_again_once(
     vendor: FakeOneDrive, opened: Open, mirror: Mirror, status: int
 ) -> None:
+    vendor.shows_links = False
     vendor.file("a.txt", "alpha")
     vendor.fail("download/", answer=Answer(status, b"expired", {"Content-Type": "text/plain"}))
     mirror.sync(opened())
@@ -780,6 +836,7 @@ def test_item_gone_or_forbidden_at_fetch_is_told_by_the_item_itself(
     with pytest.raises(ItemGoneError):
         source.fetch(item)
     vendor.restore(key)
+    source = opened()
     vendor.fail("items/", answer=error(403, "accessDenied", "no"), times=2)
     with pytest.raises(SkipItemError) as refused:
         source.fetch(item)
@@ -787,6 +844,7 @@ def test_item_gone_or_forbidden_at_fetch_is_told_by_the_item_itself(
 
 
 def test_revoked_token_at_fetch_is_the_accounts_fault(vendor: FakeOneDrive, opened: Open, mirror: Mirror) -> None:
+    vendor.shows_links = False
     vendor.file("a.txt", "alpha")
     source = opened()
     item = next(change.item for change in changes(source, mirror) if change.item)
@@ -804,14 +862,14 @@ def test_file_that_changed_since_it_was_listed_has_the_hash_of_its_bytes(
     vendor.edit(key, "beta")
     content = source.fetch(item)
     assert (content.body, content.external_hash) == (b"beta", f"qx:{quick_xor_hash(b'beta')}")
-    assert vendor.calls("content") == 1
+    assert vendor.calls("download/") == 1
 
 
 def test_body_that_never_fits_its_hash_is_unreadable(vendor: FakeOneDrive, opened: Open, mirror: Mirror) -> None:
     vendor.node(vendor.file("a.txt", "alpha")).served = b"other"
     report = mirror.sync(opened())
     assert list(report.skipped.values()) == ["hash_mismatch"]
-    assert vendor.calls("content") == 2
+    assert vendor.calls("download/") == 2
 
 
 def test_office_files_of_work_accounts_may_differ_from_their_hash(
@@ -836,6 +894,7 @@ def test_truncated_download_is_tried_again(vendor: FakeOneDrive, opened: Open, m
 
 
 def test_locked_file_is_tried_again_later(vendor: FakeOneDrive, opened: Open, mirror: Mirror) -> None:
+    vendor.shows_links = False
     vendor.file("a.txt", "alpha")
     source = opened()
     item = next(change.item for change in changes(source, mirror) if change.item)

@@ -11,8 +11,9 @@ Location is the same listing from the start, and has been broken, so that it is 
 - A folder deleted may be told of alone, one moved into the chosen folders never with its contents: see onedrive_listing.
 - A shared item in one's drive is only a shortcut there: its content is in another drive, of which the feed says nothing,
   so that shared things are looked at once a day.
-- A download is redirected to a short-lived link, which gets no token and is never kept; Office files of SharePoint may
-  differ from their hash (it writes properties into them while serving).
+- Content comes from a short-lived link, which gets no token and is never stored: the one that the listing showed, held in
+  memory, or that `/content` redirects to. Office files of SharePoint may differ from their hash (it writes properties
+  into them while serving).
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from workstation_pipelines.sources.onedrive import items
 from workstation_pipelines.sources.onedrive.errors import LINK_REFUSED, classifier
 from workstation_pipelines.sources.onedrive.hash import quick_xor_hash
 from workstation_pipelines.sources.onedrive.items import Kind
+from workstation_pipelines.sources.onedrive.links import DownloadLinks
 from workstation_pipelines.sources.onedrive.listing import Listing, Requests
 from workstation_pipelines.sources.onedrive.position import Position
 
@@ -115,6 +117,7 @@ class OneDrive:
         self._config = config
         self._context = context
         self._credentials = context.credentials
+        self._links = DownloadLinks(context.clock)
         self._urls = {**self.default_urls, **context.urls}
         self._api = VendorApi(
             provider="onedrive",
@@ -207,6 +210,7 @@ class OneDrive:
             detect=self._context.detect,
             today=f"{self._context.clock():%Y-%m-%d}",
             page_size=self.page_size,
+            links=self._links,
         )
         yield from listing.pages()
 
@@ -277,7 +281,22 @@ class OneDrive:
     def _content(self, key: str) -> bytes:
         drive, item_id = items.parts_of(key)
         path = {"drive": drive, "item": item_id}
+        body = self._linked(key)
+        if body is not None:
+            return body
         return self._api.download(CONTENT, limit_bytes=self._config.max_file_bytes, path=path).body
+
+    def _linked(self, key: str) -> bytes | None:
+        """Use the link that the item was listed with, if it is still good for anything."""
+        link = self._links.take(key)
+        if link is None:
+            return None
+        try:
+            return self._api.download_at(CONTENT, link, limit_bytes=self._config.max_file_bytes).body
+        except ItemTooLargeError:
+            raise
+        except (SkipItemError, ReauthorizeError, UnexpectedReplyError):
+            return None  # it ran out, or leads nowhere: `/content` gives a new one, or says what is wrong
 
     def _item(self, key: str) -> dict[str, Any]:
         drive, item_id = items.parts_of(key)
@@ -285,7 +304,7 @@ class OneDrive:
 
     def _children(self, key: str) -> Iterator[dict[str, Any]]:
         drive, item_id = items.parts_of(key)
-        params: Params = {"$top": self.page_size, "$select": items.FIELDS}
+        params: Params = {"$top": self.page_size, "$select": items.LISTED_FIELDS}
         reply = self._api.json(CHILDREN, path={"drive": drive, "item": item_id}, params=params)
         tokens = PageTokens("onedrive children")
         yield reply
@@ -311,11 +330,11 @@ class OneDrive:
     def _first_page(self) -> dict[str, Any]:
         for size in PAGE_SIZES[:-1]:
             try:
-                return self._api.json(DELTA, params={"$top": size, "$select": items.FIELDS})
+                return self._api.json(DELTA, params={"$top": size, "$select": items.LISTED_FIELDS})
             except SourceUnavailableError as error:
                 if error.details.get("status") != 504:
                     raise
-        return self._api.json(DELTA, params={"$top": PAGE_SIZES[-1], "$select": items.FIELDS})
+        return self._api.json(DELTA, params={"$top": PAGE_SIZES[-1], "$select": items.LISTED_FIELDS})
 
     def _drive_id(self, drive: Mapping[str, Any]) -> str:
         drive_id = drive.get("id")

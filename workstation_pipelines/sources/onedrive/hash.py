@@ -19,7 +19,8 @@ _MASK = (1 << _BITS) - 1
 def quick_xor_hash(body: bytes) -> str:
     """Return the hash of a file's bytes as Graph writes it: 20 bytes in base64."""
     mixed = 0
-    for at, byte in enumerate(_folded(_folded(body, _BLOCK_BYTES), _PERIOD_BYTES)):
+    block = _folded(body, _BLOCK_BYTES) if len(body) > _BLOCK_BYTES else body
+    for at, byte in enumerate(_folded(block, _PERIOD_BYTES)):
         rotated = byte << (at * _SHIFT % _BITS)
         mixed ^= (rotated & _MASK) | (rotated >> _BITS)
     mixed ^= len(body) << (_BITS - 64)

@@ -25,6 +25,7 @@ from workstation_pipelines.sources.http import PageTokens
 from workstation_pipelines.sources.onedrive import items
 from workstation_pipelines.sources.onedrive.folders import Folders, Place
 from workstation_pipelines.sources.onedrive.items import Detect, Entry, Kind, UnreadableEntryError
+from workstation_pipelines.sources.onedrive.links import DownloadLinks
 from workstation_pipelines.sources.onedrive.position import Position
 
 _FOLDERS_AT_ONCE = 200
@@ -50,7 +51,10 @@ class _Told:
 
 
 class Listing:
-    """One run of `pages`. `today` is a date, by which shared things are looked at once a day."""
+    """One run of `pages`. `today` is a date, by which shared things are looked at once a day.
+
+    `links` takes the download links of the items that are told of.
+    """
 
     def __init__(
         self,
@@ -62,7 +66,9 @@ class Listing:
         detect: Detect,
         today: str,
         page_size: int,
+        links: DownloadLinks,
     ) -> None:
+        self._links = links
         self._at = position
         self._known = known
         self._requests = requests
@@ -198,6 +204,8 @@ class Listing:
             path = self._folders.path_of(name or entry.name, parent_key)
             item = entry.item(external_path=path, place=parent_key, name=name)
             told.changes[entry.key] = Change(ChangeKind.UPSERT, entry.key, item)
+            if entry.download_link is not None:
+                self._links.put(entry.key, entry.download_link)
             if self._shown is not None:
                 self._shown.add(entry.key)
         elif place is Place.OUTSIDE and (not self._at.is_listing or self._shown is None or entry.key in self._shown):
