@@ -103,6 +103,8 @@ class FakeVendor:
         self.requests: list[Request] = []
         self.faults: list[Fault] = []
         self.violations: list[str] = []
+        self.is_checked = True
+        """Whether requests and answers are held against the contract, which takes longer than to answer."""
         self.desk: Callable[[Request], Answer | None] = lambda _request: None
         """Answers OAuth requests, when there is somebody to do it."""
         self._server = _Server(("127.0.0.1", 0), _handler(self))
@@ -164,7 +166,7 @@ class FakeVendor:
             answer = self.desk(request)
             if answer is None:
                 answer = self.answer(request)
-                broken = self.violation(request, answer)
+                broken = self.violation(request, answer) if self.is_checked else None
                 if broken is not None:
                     self.violations.append(f"{request.method} {request.path}: {broken}")
             return answer, fault
