@@ -50,6 +50,7 @@ class Mirror:
     scope: str | None = None
     resume: dict[str, object] | None = None
     _seen: set[str] | None = None
+    _boxes_seen: set[str] | None = None
 
     def items(self) -> Iterator[KnownItem]:
         for item in list(self.live.values()):
@@ -101,13 +102,14 @@ class Mirror:
 
     def _listing(self, source: Source, report: Report) -> dict[str, object]:
         report.listings += 1
-        return {"mode": "listing", "cursor": None, "pending": source.start_cursor(), "seen": set()}
+        return {"mode": "listing", "cursor": None, "pending": source.start_cursor(), "seen": set(), "boxes": set()}
 
     def _run(
         self, source: Source, report: Report, at: dict[str, object], *, full: bool, most_pages: int | None
     ) -> None:
         is_listing = at["mode"] == "listing"
         self._seen = at["seen"] if is_listing else None  # type: ignore[assignment]
+        self._boxes_seen = at["boxes"] if is_listing else None  # type: ignore[assignment]
         cursor: Cursor | None = at["cursor"]  # type: ignore[assignment]
         is_complete = False
         absent: dict[str, None] = {}
@@ -122,12 +124,14 @@ class Mirror:
                 return
         if is_listing and is_complete and not source.proves_absence:
             absent |= dict.fromkeys(self.live.keys() - (self._seen or set()))
+            for forgotten in self.boxes.keys() - (self._boxes_seen or set()):
+                del self.boxes[forgotten]
         if is_complete or not is_listing:
             for external_id in absent:
                 self._delete(external_id, report)
         self.scope = source.scope
         self.cursor = at.get("pending") or cursor  # type: ignore[assignment]
-        self._seen = None
+        self._seen = self._boxes_seen = None
 
     def _apply(self, source: Source, page: Page, report: Report, absent: dict[str, None]) -> None:
         for box in page.containers:
@@ -135,6 +139,8 @@ class Mirror:
                 self.boxes.pop(box.external_id, None)
             else:
                 self.boxes[box.external_id] = box
+                if self._boxes_seen is not None:
+                    self._boxes_seen.add(box.external_id)
         report.failures += [failure.external_id for failure in page.failures]
         last: dict[str, Change] = {}
         for change in page.changes:

@@ -285,6 +285,19 @@ def test_a_full_listing_that_finds_a_folder_in_another_case_does_not_revive_what
     assert report.deleted == [gone]
 
 
+def test_a_second_full_listing_forgets_no_folder(vendor: FakeDropbox, source: Dropbox, mirror: Mirror) -> None:
+    """What a complete listing does not tell of is forgotten, so it tells of folders that it knows already as well."""
+    vendor.space.put("/Folder/Sub/a.txt", "one")
+    vendor.space.put("/Folder/b.txt", "two")
+    synced(mirror, source, vendor)
+    boxes = dict(mirror.boxes)
+    synced(mirror, source, vendor, full=True)
+    assert mirror.boxes == boxes
+    vendor.space.remove("/Folder/Sub")
+    synced(mirror, source, vendor)
+    assert list(mirror.texts()) == ["Folder/b.txt"]
+
+
 def test_paths_come_from_folders_since_a_path_shows_stale_case_above_its_last_step(
     vendor: FakeDropbox, source: Dropbox, mirror: Mirror
 ) -> None:

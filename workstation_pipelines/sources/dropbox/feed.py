@@ -42,13 +42,14 @@ class Feed:
         self._emptied = emptied
         self._known = known
         self._tree = Tree(known.containers())
+        self._told: set[str] | None = set() if position.is_listing else None
         self._cursor = resumed_from
         self._detect = detect
         self._page_size = page_size
 
     def pages(self, folder: str, read: EntriesPage, *, is_last: bool) -> Iterator[Page]:
         """Yield what one answer means. A new position is given out only once nothing is left to do of what is before it."""
-        changed = _ChangedFolders(self._tree)
+        changed = _ChangedFolders(self._tree, self._told)
         changes = self._changes(read, changed)
         self.position = self.position.with_folder(folder, read.cursor)
         if changed.recased:
@@ -137,10 +138,15 @@ class Feed:
 
 
 class _ChangedFolders:
-    """The folders that one page adds, renames or removes. `recased` are known ones that now show another case."""
+    """The folders that one page adds, renames or removes. `recased` are known ones that now show another case.
 
-    def __init__(self, tree: Tree) -> None:
+    `told` are those that a listing has told of so far: it tells of every folder, since what it leaves out is forgotten. A
+    feed, which has None, tells of what changed.
+    """
+
+    def __init__(self, tree: Tree, told: set[str] | None) -> None:
         self._tree = tree
+        self._told = told
         self._changed: dict[str, Container] = {}
         self.recased: list[str] = []
 
@@ -150,15 +156,16 @@ class _ChangedFolders:
     def put(self, path: str, name: str, shown_path: str) -> None:
         self.ensure(path.rpartition("/")[0], shown_path.rpartition("/")[0])
         before = self._tree.get(path)
-        if before is None or before.name != name:
+        if before is None or before.name != name or not self._is_told(path):
             self._store(path, name)
         if before is not None and before.name != name:
             self.recased.append(path)
 
     def ensure(self, path: str, shown_path: str) -> None:
         """Add the folders down to `path` that were not listed, or not yet, under the names that a path shows."""
-        while path and path not in self._tree:
-            self._store(path, shown_path.rpartition("/")[2] or path.rpartition("/")[2])
+        while path and not (path in self._tree and self._is_told(path)):
+            known = self._tree.get(path)
+            self._store(path, known.name if known else shown_path.rpartition("/")[2] or path.rpartition("/")[2])
             path, shown_path = path.rpartition("/")[0], shown_path.rpartition("/")[0]
 
     def remove(self, path: str) -> bool:
@@ -170,10 +177,15 @@ class _ChangedFolders:
             self._changed[gone] = Container(gone, "", is_deleted=True)
         return True
 
+    def _is_told(self, path: str) -> bool:
+        return self._told is None or path in self._told
+
     def _store(self, path: str, name: str) -> None:
         container = Container(path, name, parent_external_id=path.rpartition("/")[0] or None)
         self._tree.put(container)
         self._changed[path] = container
+        if self._told is not None:
+            self._told.add(path)
 
 
 def _in_parts(changes: Iterator[Change], size: int) -> Iterator[list[Change]]:
