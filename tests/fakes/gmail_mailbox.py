@@ -6,6 +6,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.header import decode_header, make_header
 from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import Any
@@ -33,6 +34,11 @@ class Stored:
     history_id: int
     payload: Mapping[str, Any] | None = None
     text: str = ""
+
+    @property
+    def subject(self) -> str:
+        """As people read it: a long or foreign one is encoded, and folded, in the message."""
+        return str(make_header(decode_header(self.mime.field("Subject"))))
 
 
 @dataclass(frozen=True)
@@ -97,9 +103,7 @@ class Mailbox:
         return message_id
 
     def reply(self, thread: str, text: str, **more: Any) -> str:
-        first = self.in_thread(thread)[0]
-        subject = first.mime.field("Subject")
-        return self.receive(f"Re: {subject}", text, thread=thread, **more)
+        return self.receive(f"Re: {self.in_thread(thread)[0].subject}", text, thread=thread, **more)
 
     def send(self, subject: str, text: str, **more: Any) -> str:
         return self.receive(subject, text, sender=f"Me <{self.address}>", labels=("SENT",), **more)
@@ -113,7 +117,7 @@ class Mailbox:
     def send_draft(self, draft: str, text: str) -> str:
         message = self.messages[draft]
         self.delete(draft)
-        return self.send(message.mime.field("Subject"), text, thread=message.thread_id)
+        return self.send(message.subject, text, thread=message.thread_id)
 
     # What becomes of it
 

@@ -85,7 +85,7 @@ class GmailStage:
             self.mailbox.delete(*self.mailbox.ids_of(key))
 
     def recreate(self, key: str, text: str) -> str:
-        name = self.mailbox.in_thread(key)[0].mime.field("Subject")
+        name = self.mailbox.in_thread(key)[0].subject
         self.delete(key)
         return self.create(name, text)
 
@@ -107,7 +107,7 @@ class GmailStage:
                     if self._label in message.labels and not message.labels & _NEVER
                 ]
                 if messages:
-                    path = f"{messages[0].mime.field('Subject')} ({key})"
+                    path = f"{messages[0].subject} ({key})"
                     found[path] = "\n".join(message.text for message in messages)
             return found
 
