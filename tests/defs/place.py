@@ -63,7 +63,7 @@ class Watched:
 
     @property
     def reconcile_every(self) -> timedelta | None:
-        return self._source.reconcile_every
+        return self._place.reconcile_every
 
     @property
     def provider_calls(self) -> int:
@@ -116,6 +116,7 @@ class Place:
         self.definitions = sync_definitions(dg.ResourceDefinition.hardcoded_resource(self.resource))
         self.before_page: Callable[[int], None] = nothing
         self.before_probe: Callable[[str | None], None] = nothing
+        self.reconcile_every: timedelta | None = None
         self.fetched: list[str] = []
         self.opened = 0
         self.data_source = self.add_source("notes", root)

@@ -394,6 +394,20 @@ def test_long_probing_ends_with_the_tick(place: Place, monkeypatch: pytest.Monke
     assert place.ask("SELECT count(*) FROM app.data_sources WHERE last_probe_at IS NULL") == [(1,)]
 
 
+def test_a_listing_that_no_probe_would_ask_for_is_due_after_a_while_and_after_new_settings(place: Place) -> None:
+    place.write("a.md")
+    settle(place)
+    place.reconcile_every = timedelta(days=7)
+    place.ask("UPDATE app.data_sources SET last_listed_at = now() - interval '6 days'")
+    assert look(place) == []
+    place.ask("UPDATE app.data_sources SET last_listed_at = now() - interval '8 days'")
+    (request,) = look(place)
+    assert ":reconcile:" in (request.run_key or "")
+    place.ask("UPDATE app.data_sources SET last_listed_at = now(), synced_scope = 'another'")
+    (request,) = look(place)
+    assert ":rescoped:" in (request.run_key or "")
+
+
 def test_ten_thousand_sources_are_probed_in_turn_so_many_a_tick(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     place.ask(
         """INSERT INTO app.data_sources (id, user_id, name, source_type, config)

@@ -33,16 +33,19 @@ class SourceState:
     now: datetime
 
 
-def of_source(connection: Connection, *, user_id: str, data_source_id: UUID) -> SourceState | None:
-    """Return None for a data source that was removed."""
+def of_source(
+    connection: Connection, *, user_id: str, data_source_id: UUID, counts_texts: bool = False
+) -> SourceState | None:
+    """Return None for a data source that was removed. Missing texts are counted only when asked: that reads every document."""
     row = connection.execute(
         text(
             """
             SELECT s.id, s.sync_frequency, s.last_sync_at, j.id AS job_id, j.status, j.dagster_run_id, j.heartbeat_at,
                    j.not_before, f.open_failures, f.next_retry_at, now() AS now,
-                   (SELECT count(*) FROM app.documents d
-                     WHERE d.user_id = s.user_id AND d.data_source_id = s.id AND d.deleted_at IS NULL
-                       AND d.text = '') AS missing_texts
+                   CASE WHEN :counts_texts THEN
+                       (SELECT count(*) FROM app.documents d
+                         WHERE d.user_id = s.user_id AND d.data_source_id = s.id AND d.deleted_at IS NULL
+                           AND d.text = '') ELSE 0 END AS missing_texts
               FROM app.data_sources s
               LEFT JOIN LATERAL (
                    SELECT j.id, j.status, j.dagster_run_id, j.heartbeat_at, j.not_before FROM app.sync_jobs j
@@ -53,7 +56,7 @@ def of_source(connection: Connection, *, user_id: str, data_source_id: UUID) -> 
                     WHERE f.user_id = s.user_id AND f.data_source_id = s.id AND f.resolved_at IS NULL) f
              WHERE s.user_id = :user_id AND s.id = :id"""
         ),
-        {"user_id": user_id, "id": data_source_id},
+        {"user_id": user_id, "id": data_source_id, "counts_texts": counts_texts},
     ).one_or_none()
     if row is None:
         return None

@@ -104,7 +104,7 @@ def examine(workspace: Workspace, user_id: UserId, data_source_id: UUID) -> Heal
     from workstation_pipelines.sync.index import check
 
     with workspace.database.transaction_with_rls(user_id) as connection:
-        state = of_source(connection, user_id=user_id, data_source_id=data_source_id)
+        state = of_source(connection, user_id=user_id, data_source_id=data_source_id, counts_texts=True)
     if state is None:
         return None
     vectorizer = workspace.vectorizer(user_id)

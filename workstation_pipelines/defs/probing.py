@@ -18,6 +18,7 @@ from workstation_pipelines.model import Clock, DataSourceId, JobStatus, SourceTy
 if TYPE_CHECKING:
     from workstation_pipelines.db.data_sources import DataSource
     from workstation_pipelines.db.health import SourceState
+    from workstation_pipelines.sources.contract import Source
     from workstation_pipelines.sync.workspace import Workspace
 
 PROBES_PER_TICK = 300
@@ -109,7 +110,9 @@ def _look(
     key = _key_without_probe(state)
     if key is not None:
         return Wish(user_id, data_source_id, key)
-    token = _probed(workspace, data_source, stored)
+    key, token = _probed(workspace, data_source, state, stored)
+    if key is not None:
+        return Wish(user_id, data_source_id, key)
     if token is None:
         return None
     if token == stored:
@@ -151,14 +154,30 @@ def _hourly_key(state: SourceState, why: str) -> str:
     return f"{state.data_source_id}:{why}:{state.now:%Y%m%d%H}"
 
 
-def _probed(workspace: Workspace, data_source: DataSource, since: str | None) -> str | None:
-    """Return the token, None when the source cannot be probed now: a sync by hand or by schedule will say why."""
+def _key_of_listing(source: Source, data_source: DataSource, state: SourceState) -> str | None:
+    """Name a run when everything is to be listed anew, which no probe would ask for."""
+    listed_at, every = data_source.last_listed_at, source.reconcile_every
+    if data_source.synced_scope not in (None, source.scope):
+        return _hourly_key(state, "rescoped")
+    if listed_at is not None and every is not None and state.now - listed_at > every:
+        return _hourly_key(state, "reconcile")
+    return None
+
+
+def _probed(
+    workspace: Workspace, data_source: DataSource, state: SourceState, since: str | None
+) -> tuple[str | None, str | None]:
+    """Return the key of a run that is due without a probe, or the token of one.
+
+    Neither means that the source cannot be probed now: a sync by hand or by schedule will say why.
+    """
     from workstation_pipelines.db import data_sources
 
     try:
         source = workspace.open_source(data_source)
         try:
-            return source.probe(since, data_source.cursor)
+            key = _key_of_listing(source, data_source, state)
+            return (key, None) if key is not None else (None, source.probe(since, data_source.cursor))
         finally:
             source.close()
     except ReauthorizeError as error:
@@ -171,9 +190,9 @@ def _probed(workspace: Workspace, data_source: DataSource, since: str | None) ->
                 message=error.message,
                 needs_reauth=True,
             )
-        return None
+        return None, None
     except (RetryableError, InvalidRequestError, NotFoundError):
-        return None
+        return None, None
 
 
 def _store(workspace: Workspace, user_id: UserId, data_source_id: DataSourceId, token: str | None) -> None:
