@@ -225,8 +225,8 @@ class FakeOneDrive(FakeVendor):
                 if following is None:
                     break
                 seq = following.seq
-                if following.is_deleted and reading.is_first:
-                    continue
+                if following.is_deleted and reading.is_first and following.id not in seen:
+                    continue  # it was never there, unless this enumeration has told of it
                 chain = [node.id for node in self.drives.above(following.id)][1:] if self.tells_ancestors else []
                 queue = [*(one for one in reversed(chain) if one not in seen), following.id]
             node_id = queue.pop(0)
