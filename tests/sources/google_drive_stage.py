@@ -92,12 +92,13 @@ class GoogleDriveStage:
         self.fake.page_cap = items
 
     def truth(self) -> dict[str, str]:
-        """What is seen below the picked folders and is not in the trash. Drive lets two files have one name; here none has."""
-        found = {}
+        """What is seen below the picked folders and is not in the trash; of files with the same name all texts."""
+        found: dict[str, str] = {}
         for key in [*self.state.below(self._plans), *self.state.below(self._team)]:
             node = self.state.nodes[key]
             if node.mime_type != FOLDER and self.state.sees(ME, key) and not self.state.is_trashed(key):
                 names = [above.name.replace("/", "\N{DIVISION SLASH}") for above in self.state.ancestry(key)]
                 names[-1] = "My Drive" if self.state.ancestry(key)[-1].owner == ME else "Shared with me"
-                found["/".join(reversed(names))] = node.content.decode()
+                path = "/".join(reversed(names))
+                found[path] = f"{found.get(path, '')}\n{node.content.decode()}"
         return found

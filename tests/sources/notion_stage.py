@@ -119,11 +119,12 @@ class NotionStage:
     def truth(self) -> dict[str, str]:
         with self.vendor.lock:
             live = [self._home, self._folder, *self._texts]
-            return {
-                self._path(key): self._texts.get(key, self._workspace.things[key].title)
-                for key in live
-                if self._workspace.sees("user-1", key) and not self._workspace.is_in_trash(key)
-            }
+            found: dict[str, str] = {}
+            for key in live:
+                if self._workspace.sees("user-1", key) and not self._workspace.is_in_trash(key):
+                    text = self._texts.get(key, self._workspace.things[key].title)
+                    found[self._path(key)] = f"{found.get(self._path(key), '')}\n{text}"
+            return found
 
     def _path(self, key: str) -> str:
         names: list[str] = []

@@ -73,4 +73,7 @@ class Stage(Protocol):
         """Answer with pages of at most so many, whatever is asked for; no effect where there is no vendor."""
 
     def truth(self) -> dict[str, str]:
-        """What must be found here after a sync: external path -> the text whose marker its document holds."""
+        """What must be found here after a sync: external path -> the text whose marker its document holds.
+
+        Where a vendor allows two of one name, the texts of all that have a path are joined.
+        """
