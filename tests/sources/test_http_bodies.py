@@ -306,7 +306,7 @@ def test_connections_come_back_after_every_kind_of_failure(vendor: PlainVendor) 
             say(vendor, b"x" * 100_000, status)
             with pytest.raises(WorkstationError):
                 content(api, 10)
-        pool = api._client._transport._inner._pool  # type: ignore[attr-defined]  # nobody else knows
+        pool = api._transport._inner._pool  # type: ignore[attr-defined]  # nobody else knows
         assert all(connection.is_idle() for connection in pool.connections)
         assert api.json(LIST)
     finally:

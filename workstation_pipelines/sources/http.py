@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from threading import Lock
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -53,7 +52,7 @@ from workstation_pipelines.sources.http_errors import (
 from workstation_pipelines.sources.http_guard import Bases, ReadOnly, UnsafeLinkError
 from workstation_pipelines.sources.http_network import Network, NetworkTransport
 from workstation_pipelines.sources.http_paging import PageTokens
-from workstation_pipelines.sources.http_request import Ask, build_request, is_token
+from workstation_pipelines.sources.http_request import Ask, build_request, is_token, query_of
 from workstation_pipelines.sources.pacing import Pacer
 
 __all__ = [
@@ -80,6 +79,7 @@ MOST_REQUEST_S = 120.0
 LEAST_BYTES_PER_S = 128 * 1024
 MOST_REDIRECTS = 4
 
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip", "User-Agent": f"python-httpx/{httpx.__version__}"}
 _ATTEMPT_WAITS_S = (0.3, 1.0)
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=60.0)
 _CONTENT_TYPE = re.compile(r"[\w.+-]{1,40}/[\w.+-]{1,80}", re.ASCII)
@@ -123,14 +123,9 @@ class VendorApi:
         network = Network(self._bases.hosts, is_local=self._bases.are_local)
         self._network = None if transport else network
         way_out = transport or NetworkTransport(network)
-        self._client = httpx.Client(
-            transport=ReadOnly(credentials.transport(way_out), calls, bases=urls),
-            headers={"Accept-Encoding": "gzip", **(headers or {})},
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            timeout=_TIMEOUT,
-            follow_redirects=False,
-            trust_env=False,
-        )
+        # No httpx.Client: its cookies, redirects and hooks are not wanted, and cost as much as the transport.
+        self._transport = ReadOnly(credentials.transport(way_out), calls, bases=urls)
+        self._headers = {**_HEADERS, **(headers or {})}
 
     def json(
         self,
@@ -142,7 +137,7 @@ class VendorApi:
         headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Return the JSON object of a reply. Parameters of None are left out."""
-        return self._json(Ask(call, self._url(call, path), params, body, headers))
+        return self._json(Ask(call, self._url(call, path, params), body, headers))
 
     def json_at(self, call: Call, url: str, *, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
         """Follow a link that the vendor gave, verbatim. It must lie below the call's base URL, for it gets our token."""
@@ -161,7 +156,7 @@ class VendorApi:
         headers: Mapping[str, str] | None = None,
     ) -> Download:
         """Return a body of at most `limit_bytes`. Redirects are followed without our token. Raises ItemTooLargeError."""
-        return self._download(Ask(call, self._url(call, path), params, None, headers), limit_bytes)
+        return self._download(Ask(call, self._url(call, path, params), None, headers), limit_bytes)
 
     def download_at(
         self, call: Call, url: str, *, limit_bytes: int, headers: Mapping[str, str] | None = None
@@ -170,7 +165,7 @@ class VendorApi:
         return self._download(self._given(call, url, headers), limit_bytes)
 
     def close(self) -> None:
-        self._client.close()
+        self._transport.close()
 
     def _json(self, ask: Ask) -> dict[str, Any]:
         def once(token: str | None) -> dict[str, Any]:
@@ -223,16 +218,14 @@ class VendorApi:
     @contextmanager
     def _sent(self, ask: Ask, token: str | None, *, accept: str | None = None) -> Iterator[httpx.Response]:
         """Send once. What httpx raises holds the request, token and all, so nothing is raised from within `except`."""
-        request = build_request(self._client, ask, token, accept=accept)
+        request = build_request(ask, token, default_headers=self._headers, timeout=_TIMEOUT, accept=accept)
         if request is None:
-            raise InvalidRequestError(
-                f"{self._provider} {ask.call.name}: an id or a setting holds characters that no request can carry"
-            )
+            raise self._unwritable(ask.call)
         with self._lock:
             self.provider_calls += 1
         failure: WorkstationError | None = None
         try:
-            response = self._client.send(request, stream=True)
+            response = self._transport.handle_request(request)
         except UnsafeLinkError as error:
             failure = self._unsafe(ask.call, str(error))
         except httpx.HTTPError as error:
@@ -328,12 +321,18 @@ class VendorApi:
             failure = self._unavailable(call, f"the answer broke off ({type(error).__name__})")
         raise failure
 
-    def _url(self, call: Call, path: Mapping[str, str] | None) -> httpx.URL:
+    def _url(self, call: Call, path: Mapping[str, str] | None, params: Params) -> httpx.URL:
         steps = path or {}
+        try:
+            query = query_of(params)
+        except UnicodeError:
+            query = None
+        if query is None:  # not raised from what would quote it
+            raise self._unwritable(call)
         try:
             if not any(value in ("", ".", "..") for value in steps.values()):
                 quoted = {name: quote(value, safe="") for name, value in steps.items()}
-                return httpx.URL(self._bases.url(call.base) + call.path.format(**quoted))
+                return httpx.URL(self._bases.url(call.base) + call.path.format(**quoted) + query)
         except (httpx.InvalidURL, UnicodeError):
             pass
         raise InvalidRequestError(f"{self._provider} {call.name}: it is asked for something that cannot be an id")
@@ -350,6 +349,11 @@ class VendorApi:
 
     def _until(self, until: float) -> AbstractContextManager[None]:
         return self._network.deadline(until) if self._network else nullcontext()
+
+    def _unwritable(self, call: Call) -> WorkstationError:
+        return InvalidRequestError(
+            f"{self._provider} {call.name}: an id or a setting holds characters that no request can carry"
+        )
 
     def _unsafe(self, call: Call, what: str) -> WorkstationError:
         return UnexpectedReplyError(f"{self._provider} {call.name}: it names {what}, which is not followed", wait_s=60)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 
@@ -24,7 +25,6 @@ class Ask:
 
     call: Call
     url: httpx.URL
-    params: Params = None
     body: Mapping[str, Any] | None = None
     headers: Mapping[str, str] | None = None
     is_given: bool = False
@@ -37,28 +37,40 @@ def is_token(token: str) -> bool:
     return _TOKEN.fullmatch(token) is not None
 
 
+def query_of(params: Params) -> str:
+    """Return a query with its question mark, empty without parameters. Raises UnicodeError for half a character."""
+    pairs = list(params.items()) if isinstance(params, Mapping) else params or []
+    written = [(name, _written(value)) for name, value in pairs if value is not None]
+    return f"?{urlencode(written)}" if written else ""
+
+
+def _written(value: str | int | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def build_request(
-    client: httpx.Client, ask: Ask, token: str | None, *, accept: str | None = None
+    ask: Ask,
+    token: str | None,
+    *,
+    default_headers: Mapping[str, str],
+    timeout: httpx.Timeout,
+    accept: str | None = None,
 ) -> httpx.Request | None:
-    """Build the request; None when its URL, a header or its body holds what cannot be written."""
-    headers = {**({"Accept-Encoding": accept} if accept else {}), **(ask.headers or {})}
+    """Build the request; None when a header or its body holds what cannot be written."""
+    headers = {**default_headers, **({"Accept-Encoding": accept} if accept else {}), **(ask.headers or {})}
     if token is not None:
         headers["Authorization"] = f"Bearer {token}"
-    params = list(ask.params.items()) if isinstance(ask.params, Mapping) else ask.params
-    query: list[tuple[str, str | int | float | bool | None]] | None = None
-    if params:
-        query = [(name, value) for name, value in params if value is not None]
     if not all(_HEADER.fullmatch(value) for value in headers.values()):
         return None
     try:
-        return client.build_request(
+        return httpx.Request(
             "GET" if ask.is_given else ask.call.method,
             ask.url,
-            params=query,
             json=ask.body,
             headers=headers,
             # A transport that adds credentials by itself may do so for authorized requests only.
             extensions={
+                "timeout": timeout.as_dict(),
                 "call": ask.call,
                 "is_given": ask.is_given,
                 "is_authorized": ask.call.is_authorized and ask.is_ours and not ask.is_bare,
