@@ -16,6 +16,7 @@ import typer
 from workstation_pipelines.commands.invocation import Session, open_session
 from workstation_pipelines.commands.output import AsJson, Yes, print_fields, print_json, print_line, print_table
 from workstation_pipelines.commands.questions import confirm
+from workstation_pipelines.commands.source_configure import configure, decoded_config, look
 from workstation_pipelines.commands.source_connect import connect, exit_if_missing, print_account
 from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.identity import utc_now
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from workstation_pipelines.db.data_sources import DataSource
-    from workstation_pipelines.sources.contract import Account, Source
+    from workstation_pipelines.sources.contract import Account
 
-app = typer.Typer(help="Data sources: add, connect, list, show, check, schedule, remove.")
+app = typer.Typer(help="Data sources: add, connect, configure, list, show, check, schedule, remove.")
 
 
 class Frequency(StrEnum):
@@ -54,7 +55,7 @@ def add(
     settings = _config(kind, path, config)
     with open_session(context) as session:
         opened = session.workspace.open_config(kind, settings)
-        account = _look(opened) if kind is SourceType.LOCAL_FOLDER else None
+        account = look(opened) if kind is SourceType.LOCAL_FOLDER else None
         opened.close()
         added = _insert(session, kind, name, settings, project, every, account)
         is_registered = _register(session, added)
@@ -68,6 +69,7 @@ def add(
 
 
 app.command()(connect)
+app.command()(configure)
 
 
 @app.command("list")
@@ -119,7 +121,7 @@ def check_source(context: typer.Context, name: str, as_json: AsJson = False) -> 
     """
     with open_session(context) as session:
         source = session.source(name)
-        account = _look(session.workspace.open_source(source))
+        account = look(session.workspace.open_source(source))
     if as_json:
         print_json(account)
     else:
@@ -195,26 +197,7 @@ def _config(kind: SourceType, path: Path | None, config: str | None) -> dict[str
         raise InvalidRequestError("give either --path FOLDER or --config JSON")
     if path is not None:
         return {"path": str(path.expanduser().absolute())}
-    text = config or ""
-    if text.startswith("@"):
-        try:
-            text = Path(text[1:]).expanduser().read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidRequestError(f"--config {config} cannot be read: {error}") from error
-    try:
-        decoded = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InvalidRequestError(f"--config is not JSON: {error}") from error
-    if not isinstance(decoded, dict):
-        raise InvalidRequestError('--config must be a JSON object such as {"path": "/home/me/notes"}')
-    return decoded
-
-
-def _look(opened: Source) -> Account:
-    try:
-        return opened.check()
-    finally:
-        opened.close()
+    return decoded_config(config or "")
 
 
 def _insert(

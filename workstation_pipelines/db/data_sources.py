@@ -180,6 +180,16 @@ def set_status(
     )
 
 
+def set_config(connection: Connection, *, user_id: UserId, data_source_id: UUID, config: Mapping[str, Any]) -> None:
+    """Replace what a source is told to take; the next sync sees whether that changes its scope. Raises NotFoundError."""
+    changed = connection.execute(
+        _json("UPDATE app.data_sources SET config = :config WHERE user_id = :user_id AND id = :id", "config"),
+        {"user_id": user_id, "id": data_source_id, "config": dict(config)},
+    )
+    if changed.rowcount != 1:
+        raise NotFoundError(f"no data source {data_source_id}: it was removed a moment ago")
+
+
 def is_listing_due(connection: Connection, lease: Lease, *, every: timedelta) -> bool:
     """Return whether everything was listed longer than `every` ago, by the database's clock; not if it never was."""
     return bool(

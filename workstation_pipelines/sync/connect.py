@@ -36,6 +36,11 @@ def connect(
     opened = workspace.open_with(data_source, trial)
     try:
         account = opened.check()
+    except InvalidRequestError as error:
+        raise InvalidRequestError(
+            f"{error.message.rstrip('.')}. Nothing was stored; `workstation source configure {data_source.name}`"
+            " changes the source's settings"
+        ) from error
     finally:
         opened.close()
     is_other = data_source.external_account not in (None, account.external_account)

@@ -130,10 +130,17 @@ class Workspace:
         """Raises InvalidRequestError for a config that cannot be used."""
         return self.open_with(data_source, self.vault.provider(data_source))
 
-    def open_with(self, data_source: DataSource, credentials: CredentialProvider | None) -> Source:
-        """Open a source with other credentials than its stored ones. Raises InvalidRequestError."""
+    def open_with(
+        self,
+        data_source: DataSource,
+        credentials: CredentialProvider | None,
+        *,
+        config: Mapping[str, Any] | None = None,
+    ) -> Source:
+        """Open a source with other credentials or another config than its stored ones. Raises InvalidRequestError."""
         account = data_source.external_account or str(data_source.id)
-        return self._open(data_source.source_type, data_source.config, credentials, account)
+        chosen = data_source.config if config is None else config
+        return self._open(data_source.source_type, chosen, credentials, account)
 
     def open_config(self, source_type: SourceType, config: Mapping[str, Any]) -> Source:
         """Open a source that need not be stored yet. Raises InvalidRequestError for a config that cannot be used."""
