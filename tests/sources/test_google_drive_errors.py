@@ -14,6 +14,7 @@ from tests.fakes.server import LOGIN_PAGE, Answer, Fault
 from tests.sources.google_drive_account import NOW, Account
 from workstation_pipelines.errors import (
     CursorExpiredError,
+    InvalidRequestError,
     ItemGoneError,
     ItemTooLargeError,
     RateLimitedError,
@@ -285,6 +286,17 @@ def test_a_grant_for_own_files_only_is_told_as_too_little(account: Account) -> N
         source = account.open(credentials=StaticToken("test-token", frozenset(f"{scope}{name}" for name in granted)))
         assert source.check().missing_scopes == missing
         source.close()
+
+
+@pytest.mark.parametrize(
+    ("config", "named"), [({"folders": ["1Nowhere"]}, "1Nowhere"), ({"shared_drives": ["0Nowhere"]}, "0Nowhere")]
+)
+def test_check_refuses_what_this_account_does_not_have(account: Account, config: dict[str, object], named: str) -> None:
+    account.config = config
+    source = account.open()
+    with pytest.raises(InvalidRequestError, match=named):
+        source.check()
+    source.close()
 
 
 def test_a_shared_drive_lost_while_it_is_listed_deletes_nothing(account: Account) -> None:
