@@ -191,8 +191,19 @@ class Settings(BaseSettings):
                 for problem in error.errors()
             )
             raise InvalidRequestError(f"Settings cannot be used: {problems}.") from None
-        except SettingsError as error:  # a variable with the bare name of a vendor, such as SLACK
-            raise InvalidRequestError(f"Settings cannot be used: {error}.") from None
+        except SettingsError as error:
+            raise InvalidRequestError(f"Settings cannot be used: {cls._unread(str(error))}.") from None
+
+    @classmethod
+    def _unread(cls, message: str) -> str:
+        """Say which variable does not hold the JSON that it should."""
+        named = re.search(r'field "(\w+)"', message)
+        variable = cls.model_fields[named[1]].alias if named and named[1] in cls.model_fields else None
+        if variable is None:
+            return message
+        if variable == "WORKSTATION_RATES":
+            return f'{variable}: is not JSON such as {{"gmail.units": 250}}'
+        return f"{variable}: says nothing by itself; {variable}_API_URL, {variable}_CLIENT_ID and the like are settings"
 
     @field_validator("home", "dagster_home_override")
     @classmethod
@@ -208,6 +219,15 @@ class Settings(BaseSettings):
     @classmethod
     def _for_dagster(cls, value: str | None) -> str | None:
         return value and with_driver(value, DAGSTER_DRIVER)
+
+    @field_validator("rates")
+    @classmethod
+    def _rates_are_of_vendors(cls, value: dict[str, float]) -> dict[str, float]:
+        for key in value:
+            source_type, dot, call = key.partition(".")
+            if source_type not in list(SourceType) or not dot or not call:
+                raise ValueError(f"`{key}` is not <source type>.<call>, such as gmail.units")
+        return value
 
     @field_validator("composio_api_url")
     @classmethod
@@ -335,4 +355,6 @@ def libpq_url(url: str) -> str:
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
+    if location[:1] == ("WORKSTATION_RATES",) and len(location) > 1:
+        return f"WORKSTATION_RATES: `{location[1]}`: "
     return f"{'_'.join(map(str, location)).upper()}: " if location else ""

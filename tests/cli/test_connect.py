@@ -154,7 +154,7 @@ def test_added_source_waits_to_be_connected(workstation: Program, desk: OAuthDes
 def test_source_that_is_not_connected_says_so(added: Program) -> None:
     ran = added("source", "check", "letters")
     assert ran.code == 5
-    assert "`workstation source connect NAME`" in ran.err
+    assert "`workstation source connect letters`" in ran.err
     assert "disconnected" in added("source", "list").out
 
 
@@ -281,6 +281,7 @@ def test_wrong_uses_are_refused_before_anyone_is_asked(added: Program, folder: A
     ran = added("source", "connect", "letters")
     assert ran.code == 2
     assert "set DROPBOX_CLIENT_ID and DROPBOX_CLIENT_SECRET" in ran.err
+    assert "--token-stdin" in ran.err
     assert browser.opened == []
 
 
@@ -312,8 +313,8 @@ def test_new_key_is_taken_into_use_and_the_old_one_retired(added: Program, brows
     assert ran.code == 2
     assert "add it to WORKSTATION_TOKEN_KEYS" in ran.err
     ran = added("keys", "rotate")
-    assert ran.code == 1
-    assert "connect it again" in ran.err
+    assert (ran.code, ran.err.count("\n")) == (1, 1)
+    assert "or connect these sources again" in ran.err
 
 
 def test_no_token_is_printed_or_stored_in_clear(

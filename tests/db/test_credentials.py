@@ -270,7 +270,7 @@ def test_refused_static_token_is_marked(place: Place) -> None:
 
 
 def test_source_without_credentials_says_how_to_connect_it(place: Place) -> None:
-    with pytest.raises(ReauthorizeError, match="`workstation source connect NAME`"):
+    with pytest.raises(ReauthorizeError, match="`workstation source connect letters`"):
         place.provider(place.add()).access_token()
 
 

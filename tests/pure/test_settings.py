@@ -202,7 +202,7 @@ def test_address_that_would_get_tokens_in_the_open_is_refused(
 
 def test_variable_with_the_bare_name_of_a_vendor_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLACK", "hush")
-    with pytest.raises(InvalidRequestError, match="slack") as refused:
+    with pytest.raises(InvalidRequestError, match="SLACK: says nothing by itself") as refused:
         Settings.load()
     assert "hush" not in refused.value.message
 
@@ -211,3 +211,19 @@ def test_importing_settings_loads_no_heavy_library() -> None:
     code = "import sys, workstation_pipelines.settings; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"dagster", "sqlalchemy", "psycopg", "numpy", "onnxruntime", "httpx"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ("fast", "WORKSTATION_RATES: is not JSON such as"),
+        ("[1]", "WORKSTATION_RATES: Input should be a valid dictionary"),
+        ('{"gmail.units": 0}', "WORKSTATION_RATES: `gmail.units`: Input should be greater than 0"),
+        ('{"gmial.units": 3}', "WORKSTATION_RATES: `gmial.units` is not <source type>.<call>"),
+        ('{"gmail": 3}', "WORKSTATION_RATES: `gmail` is not <source type>.<call>"),
+    ],
+)
+def test_rate_of_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, given: str, complaint: str) -> None:
+    monkeypatch.setenv("WORKSTATION_RATES", given)
+    with pytest.raises(InvalidRequestError, match=complaint):
+        Settings.load()

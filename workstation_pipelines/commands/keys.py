@@ -11,6 +11,8 @@ from workstation_pipelines.commands.invocation import open_session
 from workstation_pipelines.commands.output import AsJson, print_json, print_line
 from workstation_pipelines.identity import utc_now
 
+_SHOWN = 5
+
 app = typer.Typer(help="The keys that seal stored credentials: make one, change to it.")
 
 
@@ -42,12 +44,19 @@ def rotate(context: typer.Context, as_json: AsJson = False) -> None:
     if as_json:
         print_json(rotation)
     else:
-        print_line(f"{rotation.rewrapped:,} credentials are now under the key {rotation.key_id}.")
+        if rotation.rewrapped or rotation.left:
+            print_line(f"{rotation.rewrapped:,} credentials were put under the key {rotation.key_id}.")
+        else:
+            print_line(f"All stored credentials are under the key {rotation.key_id}: there was nothing to do.")
         for key_id, records in rotation.left.items():
             print_line(f"{records:,} are still under the key {key_id}: keep that key.")
         if not rotation.left:
-            print_line("None are left under other keys: those can be taken out of WORKSTATION_TOKEN_KEYS.")
-    for data_source_id in rotation.refused:
-        sys.stderr.write(f"workstation: the credentials of source {data_source_id} do not open: connect it again\n")
+            print_line("None are left under other keys: those can be taken out.")
+    if rotation.refused:
+        ids = ", ".join(map(str, rotation.refused[:_SHOWN])) + (" ..." if len(rotation.refused) > _SHOWN else "")
+        sys.stderr.write(
+            f"workstation: {len(rotation.refused):,} credentials do not open with the keys at hand: add the key that they"
+            f" are under to WORKSTATION_TOKEN_KEYS, or connect these sources again: {ids}\n"
+        )
     if rotation.left:
         raise typer.Exit(ExitCode.FAILED)

@@ -33,7 +33,11 @@ class VendorConfig(BaseModel):
             return cls.model_validate_json(json.dumps(dict(raw)))
         except ValidationError as error:
             allowed = ", ".join(sorted(cls.model_fields))
-            problems = "; ".join(_problem(found, allowed) for found in error.errors(include_input=False))
+            found = error.errors(include_input=False)
+            # What is wrong with one member makes Pydantic say that the list is too short besides.
+            deepest = max(len(one["loc"]) for one in found)
+            found = [one for one in found if one["type"] != "too_short" or deepest == 1]
+            problems = "; or ".join(_problem(one, allowed) for one in found)
             raise InvalidRequestError(f"config cannot be used: {problems}.") from None
 
     def scope(self) -> str:
@@ -46,7 +50,11 @@ class VendorConfig(BaseModel):
 
 
 def _problem(found: Any, allowed: str) -> str:
-    key = ".".join(str(part) for part in found["loc"])
+    # Below a key only numbers are the caller's own; other parts are Pydantic's.
+    key = ".".join(str(part) for at, part in enumerate(found["loc"]) if at == 0 or isinstance(part, int))
     if found["type"] == "extra_forbidden":
         return f"`{key}` is not a setting of this source; use one of {allowed}"
-    return f"`{key}` {found['msg'][0].lower()}{found['msg'][1:]}"
+    said = found["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    for pydantics, jsons in (("array", "list, such as [...]"), ("string should match", "holds one that should match")):
+        said = said.replace(pydantics, jsons)
+    return f"`{key}` {said[0].lower()}{said[1:]}"

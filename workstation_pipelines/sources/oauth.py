@@ -179,7 +179,10 @@ class OAuthEndpoint:
     def _client_id(self) -> str:
         if not self._client.client_id:
             variables = " and ".join(self._client.variables)
-            raise InvalidRequestError(f"{self._provider}: no OAuth client is configured: set {variables}")
+            raise InvalidRequestError(
+                f"{self._provider}: no OAuth client is configured: set {variables}, or connect with a token that lasts"
+                " (--token-stdin); docs/connect.md says how to register a client"
+            )
         return self._client.client_id
 
     def _error(self, status: int, headers: httpx.Headers, fields: dict[str, Any] | None) -> WorkstationError | None:

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     Credentials = Tokens | StaticToken | ComposioAccount
 
 PURPOSE = "credentials of a data source"
-NOT_CONNECTED = "it is not connected to an account yet: `workstation source connect NAME`"
-_GONE = "its access was withdrawn: `workstation source connect NAME` connects it again"
+_NOT_CONNECTED = "{name} is not connected to an account yet: `workstation source connect {name}`"
+_GONE = "access to {name} was withdrawn: `workstation source connect {name}` connects it again"
 
 
 class Vault:
@@ -122,7 +122,7 @@ class StoredProvider:
     def __init__(self, vault: Vault, data_source: DataSource) -> None:
         self._vault = vault
         self._source = data_source
-        self._store = SealedStore(vault, data_source.user_id, data_source.id)
+        self._store = SealedStore(vault, data_source.user_id, data_source.id, data_source.name)
         self._lock = Lock()
         self._chosen: CredentialProvider | None = None
 
@@ -182,7 +182,7 @@ class NotConnected:
     """Implements CredentialProvider for a source that has no account yet: its settings can be checked, no more."""
 
     def access_token(self, *, rejected: str | None = None) -> str:
-        raise ReauthorizeError(NOT_CONNECTED)
+        raise ReauthorizeError(_NOT_CONNECTED.format(name="NAME"))
 
     def scopes(self) -> frozenset[str]:
         return frozenset()
@@ -192,9 +192,10 @@ class NotConnected:
 
 
 class SealedStore:
-    """Implements CredentialStore over one row."""
+    """Implements CredentialStore over one row; `name` is for messages."""
 
-    def __init__(self, vault: Vault, user_id: UserId, data_source_id: DataSourceId) -> None:
+    def __init__(self, vault: Vault, user_id: UserId, data_source_id: DataSourceId, name: str = "NAME") -> None:
+        self._name = name
         self._vault = vault
         self._user_id = user_id
         self._id = data_source_id
@@ -236,9 +237,9 @@ class SealedStore:
     def _record(self, connection: Connection) -> SealedRecord:
         stored = stored_credentials.read(connection, user_id=self._user_id, data_source_id=self._id)
         if stored.record is None:
-            raise ReauthorizeError(NOT_CONNECTED)
+            raise ReauthorizeError(_NOT_CONNECTED.format(name=self._name))
         if stored.needs_reauth:
-            raise ReauthorizeError(_GONE)
+            raise ReauthorizeError(_GONE.format(name=self._name))
         return stored.record
 
     def _open(self, record: SealedRecord) -> Credentials:
