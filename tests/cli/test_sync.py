@@ -79,9 +79,29 @@ def test_suspicious_deletes_wait_for_a_confirmation(workstation: Program, folder
     held = workstation("sync", "papers")
     assert held.code == 4
     assert "25 of 28 items are gone" in held.out
+    assert "workstation sync papers --confirm-deletes" in held.out
     assert len(workstation("documents", "list", "--json").value) == 28
     assert workstation("sync", "papers", "--confirm-deletes").code == 0
     assert len(workstation("documents", "list", "--json").value) == 3
+
+
+def test_deletes_that_nobody_confirms_never_happen(workstation: Program, folder: Path) -> None:
+    for number in range(25):
+        (folder / f"{number}.txt").write_text(f"number {number}")
+    workstation.connect("papers", folder)
+    workstation("sync", "papers")
+    for number in range(25):
+        (folder / f"{number}.txt").rename(folder.parent / f"{number}.away")
+    assert workstation("sync", "papers").code == 4
+    (folder / "new.txt").write_text("what is new is still taken\n")
+    ran = workstation("sync", "papers", "--json")
+    assert (ran.code, ran.value["counts"]["created"], ran.value["counts"]["deleted"]) == (4, 1, 0)
+    assert len(workstation("documents", "list", "--json").value) == 29
+    for number in range(25):
+        (folder.parent / f"{number}.away").rename(folder / f"{number}.txt")
+    back = workstation("sync", "papers", "--json")
+    assert (back.code, back.value["counts"]["fetched"], back.value["counts"]["deleted"]) == (0, 0, 0)
+    assert len(workstation("documents", "list", "--json").value) == 29
 
 
 def test_folder_that_is_gone_is_unavailable_and_deletes_nothing(synced: Program, folder: Path) -> None:

@@ -52,7 +52,7 @@ def sync(
     if as_json:
         print_json({**_as_values(result), "failures": failures})
     else:
-        _print_result(result, failures)
+        _print_result(source.name, result, failures)
     if result.interrupted:
         sys.stderr.write(f"workstation: {result.message}\n")
         raise typer.Exit(ExitCode.INTERRUPTED)
@@ -205,7 +205,7 @@ def _as_values(ended: Ended) -> dict[str, Any]:
     }
 
 
-def _print_result(ended: Ended, failures: list[dict[str, Any]]) -> None:
+def _print_result(name: str, ended: Ended, failures: list[dict[str, Any]]) -> None:
     counts = ended.counts
     print_line(f"{ended.status.replace('_', ' ')} after {ended.duration_s:.1f} s: {counts.found:,} items found")
     outcomes = ("created", "updated", "unchanged", "skipped", "deleted", "failed")
@@ -221,6 +221,9 @@ def _print_result(ended: Ended, failures: list[dict[str, Any]]) -> None:
     print_line(f"  job {ended.job_id}")
     if ended.status in (JobStatus.NEEDS_CONFIRMATION, JobStatus.PAUSED, JobStatus.CANCELLED) and not ended.interrupted:
         print_line(f"{ended.message}.")
+    if ended.status is JobStatus.NEEDS_CONFIRMATION:
+        print_line(f"  they are right: workstation sync {name} --confirm-deletes")
+        print_line("  they are not: do nothing; syncs go on, and nothing of it is deleted until someone confirms")
 
 
 def _print_plan(plan: Plan, *, as_json: bool) -> None:
