@@ -104,7 +104,7 @@ class Notion:
     delta: ClassVar[Delta] = Delta.WINDOW
     proves_absence: ClassVar[bool] = False
     page_size: ClassVar[int] = MOST_RESULTS
-    fetch_threads: ClassVar[int] = 3
+    fetch_threads: ClassVar[int] = 3  # enough for 3 requests a second of a second each
     oauth: ClassVar[OAuthGrant] = OAUTH
     calls: ClassVar[tuple[Call, ...]] = CALLS
     default_urls: ClassVar[Mapping[str, str]] = {"api": DEFAULT_API_URL}

@@ -106,7 +106,7 @@ class OneDrive:
     delta: ClassVar[Delta] = Delta.FEED
     proves_absence: ClassVar[bool] = False
     page_size: ClassVar[int] = PAGE_SIZES[0]
-    fetch_threads: ClassVar[int] = 4
+    fetch_threads: ClassVar[int] = 4  # enough for 8 requests a second of half a second each
     oauth: ClassVar[OAuthGrant] = OAUTH
     calls: ClassVar[tuple[Call, ...]] = CALLS
     default_urls: ClassVar[Mapping[str, str]] = {"api": DEFAULT_API_URL}
