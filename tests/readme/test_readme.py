@@ -8,13 +8,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.conftest import DatabaseUrls
+from tests.fakes.google_drive import FakeGoogleDrive
+from tests.fakes.oauth import GOOGLE, OAuthDesk
 from tests.pure.embeddings_server import KEY, serving
 from workstation_pipelines.db import embedded
 from workstation_pipelines.settings import libpq_url
@@ -41,12 +43,32 @@ def home() -> Iterator[Path]:
     shutil.rmtree(home)
 
 
-def _run(script: str, home: Path) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def google(home: Path) -> Iterator[dict[str, str]]:
+    """Variables that lead to a Google of our own, and to a browser whose person consents to everything."""
+    (home / "browser.py").write_text(
+        "import sys, urllib.request as web\nweb.build_opener(web.ProxyHandler({})).open(sys.argv[1]).read()\n"
+    )
+    with FakeGoogleDrive() as drive:
+        desk = OAuthDesk(drive, GOOGLE)
+        drive.state.add_file("Plan.md", "# Plan\n\nRenew the lease.\n")
+        yield {
+            "GOOGLE_DRIVE_API_URL": drive.url,
+            "GOOGLE_DRIVE_EXPORT_URL": drive.export_url,
+            "GOOGLE_DRIVE_AUTHORIZE_URL": desk.authorize_url,
+            "GOOGLE_DRIVE_TOKEN_URL": desk.token_url,
+            "BROWSER": f"{sys.executable} {home / 'browser.py'} %s &",
+        }
+        assert drive.violations == []
+        assert drive.writes == []
+
+
+def _run(script: str, home: Path, more: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         ["/bin/sh", "-e", "-c", script],
         cwd=_ROOT,
-        env={"PATH": path, "HOME": str(home), "LANG": "C.UTF-8"},
+        env={"PATH": path, "HOME": str(home), "LANG": "C.UTF-8", **more},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -55,7 +77,9 @@ def _run(script: str, home: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-def test_commands_work_as_written(home: Path, database_urls: DatabaseUrls, dagster_url: str) -> None:
+def test_commands_work_as_written(
+    home: Path, google: dict[str, str], database_urls: DatabaseUrls, dagster_url: str
+) -> None:
     with serving(dimensions=1536) as server:
         others = {
             "postgresql://postgres:secret@db.example/workstation": database_urls.admin_url,
@@ -63,6 +87,8 @@ def test_commands_work_as_written(home: Path, database_urls: DatabaseUrls, dagst
             "postgresql://postgres:secret@db.example/dagster": dagster_url,
             "https://models.example/v1": server.url,
             "your-key": KEY,
+            "your-client-id": OAuthDesk.client_id,
+            "your-client-secret": OAuthDesk.client_secret,
             "/srv/papers": str(home / "papers"),
         }
         assert [name for name in others if name not in _README] == []
@@ -72,7 +98,7 @@ def test_commands_work_as_written(home: Path, database_urls: DatabaseUrls, dagst
             script = block
             for name, real in others.items():
                 script = script.replace(name, real if name.startswith("/") else f"'{real}'")
-            ran = _run(script, home)
+            ran = _run(script, home, google)
             assert ran.returncode == 0, (block, ran.stdout, ran.stderr)
             assert "workstation:" not in ran.stderr, (block, ran.stderr)
         assert server.requests
