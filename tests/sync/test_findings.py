@@ -523,6 +523,13 @@ def test_a_text_of_which_no_passage_is_left_is_a_failure(
 # Plans
 
 
+def test_a_plan_counts_an_item_once_that_is_listed_twice(account_place: Place, database: Database) -> None:
+    items = [item(f"n{n:02}", f"text {n}") for n in range(5)]
+    source = ToldSource(listing(items, items[:2]))
+    planned = plan_sync(database, source, data_source(database, account_place.wish), job_type=JobType.MANUAL)
+    assert (planned.adds, planned.unchanged) == (5, 0)
+
+
 def test_a_plan_of_a_full_sync_counts_what_the_listing_no_longer_shows(
     account_place: Place, database: Database
 ) -> None:

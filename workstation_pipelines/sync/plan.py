@@ -50,6 +50,7 @@ def plan_sync(database: Database, source: Source, data_source: DataSource, *, jo
         live = sync_items.count_live(connection, lease)
     is_compared = cursor is None and not source.proves_absence
     listed: set[str] = set()
+    counted: set[tuple[Action, str]] = set()  # a listing may show an item twice, and nothing is stored between
     known = PlannedKnown(database, data_source, listed if cursor is None else None)
     is_complete = False
     for told in source.pages(cursor, known, job_type):
@@ -67,6 +68,9 @@ def plan_sync(database: Database, source: Source, data_source: DataSource, *, jo
         with database.transaction_with_rls(data_source.user_id) as connection:
             stored = sync_items.known(connection, lease, external_ids=list(changes))
         for step in decide(changes, stored, source.same_content):
+            if (step.action, step.external_id) in counted:
+                continue
+            counted.add((step.action, step.external_id))
             path = step.item.external_path if step.item else step.stored.external_path if step.stored else ""
             if step.action is Action.FETCH:
                 note("updates" if step.stored and not step.stored.is_document_deleted else "adds", path)
