@@ -63,9 +63,7 @@ def test_unusable_settings_leave_the_stored_ones(
     assert synced("source", "show", "papers", "--json").value == before
 
 
-def test_another_folder_is_another_source(
-    workstation: Program, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_folder_is_another_source(workstation: Program, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dev, "register", lambda *_: True)  # telling Dagster takes seconds
     workstation("source", "add", "local_folder", "papers", "--path", str(folder))
     ran = workstation("source", "configure", "papers", "--config", json.dumps({"path": str(folder / "notes")}))

@@ -23,7 +23,7 @@ def serve(vendor: FakeVendor, settings: Mapping[str, str]) -> None:
     command = [argument for argument in sys.argv[1:] if argument not in _KINDS]
     if command:
         token = next(iter(vendor.tokens))
-        ended = subprocess.run(command, env=child_environment({**settings, "FAKE_TOKEN": token}), check=False)  # noqa: S603
+        ended = subprocess.run(command, env=child_environment({**settings, "FAKE_TOKEN": token}), check=False)
         vendor.close()
         sys.exit(ended.returncode)
     lines = [f"{vendor.provider} answers at {vendor.url}", ""]
