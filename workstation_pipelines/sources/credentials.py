@@ -46,7 +46,7 @@ class StaticToken:
 
     def access_token(self, *, rejected: str | None = None) -> str:
         if rejected is not None:
-            raise ReauthorizeError("its token is refused: give it a new one with `workstation source connect`")
+            raise ReauthorizeError("the vendor refuses its token: give it a new one with `workstation source connect`")
         return self.token
 
     def scopes(self) -> frozenset[str]:
@@ -229,5 +229,5 @@ class OAuthRefreshProvider:
         if rejected is None and self._still_works(tokens):
             return tokens
         raise ReauthorizeError(
-            "its token is refused and nothing refreshes it: `workstation source connect` connects again"
+            "the vendor refuses its token and nothing refreshes it: `workstation source connect` connects again"
         )

@@ -183,7 +183,8 @@ class VendorApi:
                 shape = _CONTENT_TYPE.match(response.headers.get("content-type", ""))
                 raise UnexpectedReplyError(
                     f"{self._provider} {ask.call.name}: the answer is not a JSON object but"
-                    f" {shape[0] if shape else 'of no type'}; is something between us and the vendor?",
+                    f" {shape[0] if shape else 'of no type'}; is something between us and the vendor? Look at the"
+                    f" network, and at {self._provider.upper()}_API_URL if it is set",
                     wait_s=60,
                 )
             return fields
@@ -229,7 +230,7 @@ class VendorApi:
         except UnsafeLinkError as error:
             failure = self._unsafe(ask.call, str(error))
         except httpx.HTTPError as error:
-            failure = self._unavailable(ask.call, f"no answer ({type(error).__name__})")
+            failure = self._unavailable(ask.call, f"no answer from {request.url.host} ({type(error).__name__})")
         if failure is not None:
             raise failure
         try:
