@@ -233,6 +233,25 @@ def test_what_was_too_large_is_tried_again_when_the_settings_change(database: Da
     assert sync_told(database, account_place.wish, RescopedSource("large cap", big)).counts.created == 1
 
 
+@pytest.mark.parametrize(
+    ("reason", "change", "fetched"),
+    [
+        ("unsupported_type", {"title": "notes.txt"}, 1),
+        ("unsupported", {"mime_type": "text/plain"}, 1),
+        ("unsupported_type", {"external_path": "another/notes.bin"}, 0),
+        ("no_text", {"title": "notes.txt"}, 0),
+    ],
+)
+def test_what_nothing_could_read_is_tried_again_when_it_is_called_something_else(
+    database: Database, account_place: Place, reason: str, change: dict[str, str], fetched: int
+) -> None:
+    before = item("notes", "text", title="notes.bin", mime_type="application/octet-stream")
+    refused = SkipItemError("no reader knows this kind", reason=reason)
+    sync_told(database, account_place.wish, ToldSource(listing([before]), {"notes": refused}))
+    renamed = ToldSource(fed=[Page([upsert(replace(before, **change))], cursor_after={"feed": 1})])
+    assert sync_told(database, account_place.wish, renamed).counts.fetched == fetched
+
+
 def test_a_feed_is_trusted_only_so_long(database: Database, account_place: Place, ask: Ask) -> None:
     one = listing([item("a", "a")])
     source = ToldSource(one, fed=[Page([], cursor_after={"feed": 1})])

@@ -12,6 +12,9 @@ from workstation_pipelines.sync.intake import storable_title
 REMOVED_BY_USER = "removed_by_user"
 """Reason of an item whose document its owner deleted here: it stays away, whatever happens at the source."""
 
+UNSUPPORTED, UNSUPPORTED_TYPE = "unsupported", "unsupported_type"
+"""Reasons of an item of a kind that no reader knows, by what its source said of it and by what its name or bytes say."""
+
 DELETE_BRAKE_ITEMS = 20
 DELETE_BRAKE_SHARE = 0.10
 
@@ -99,6 +102,8 @@ def _action(
         return Action.FETCH
     if known.sync_status is SyncStatus.SKIPPED and known.reason in reconsidered:
         return Action.FETCH
+    if known.sync_status is SyncStatus.SKIPPED and _may_be_of_another_kind(item, known):
+        return Action.FETCH
     if known.reason == REMOVED_BY_USER:  # also when it is deleted at the source meanwhile, and comes back
         return Action.KEEP
     if known.sync_status is SyncStatus.DELETED or known.retry_due:
@@ -111,6 +116,13 @@ def _action(
     if description != (item.external_path, item.title, item.external_url, item.place):
         return Action.DESCRIBE
     return Action.KEEP if known.external_hash == item.external_hash else Action.REFRESH
+
+
+def _may_be_of_another_kind(item: Item, known: StoredItem) -> bool:
+    """Return whether something that no reader knew has the same bytes as before, and yet may be readable by now."""
+    if known.reason == UNSUPPORTED and item.mime_type != known.mime_type:
+        return True
+    return known.reason in (UNSUPPORTED, UNSUPPORTED_TYPE) and item.title != known.title
 
 
 def windows(steps: Sequence[Step], *, most_items: int, most_bytes: int) -> Iterator[list[Step]]:
