@@ -13,6 +13,7 @@ from tests.fakes.server import LOGIN_PAGE, Answer, Fault
 from tests.fakes.slack import ALL_SCOPES, TOKEN, FakeSlack
 from tests.sources.mirror import Mirror
 from tests.sources.slack_account import context_of, open_slack, sync
+from tests.sources.spoiling import Spoiling
 from workstation_pipelines.errors import (
     ItemGoneError,
     RateLimitedError,
@@ -220,6 +221,19 @@ def test_a_short_wait_is_waited_for_and_a_long_one_is_told(
     with pytest.raises(RateLimitedError) as raised:
         sync(Mirror(), vendor)
     assert raised.value.wait_s == 60
+
+
+@pytest.mark.parametrize("user", ["\ud800", "a b", "U9\0"])
+def test_an_id_that_slack_gave_to_nobody_is_not_asked_for(vendor: FakeSlack, general: str, user: str) -> None:
+    ts = vendor.post(general, "hello")
+    vendor.post(general, "hello again")
+    mirror = Mirror()
+
+    with Spoiling(vendor, ts).spoiled(("user",), user):
+        sync(mirror, vendor)
+
+    assert len(mirror.live) == 2
+    assert vendor.calls("users.info") == 0
 
 
 def test_a_limit_on_the_list_of_members_does_not_hold_up_the_messages(vendor: FakeSlack, general: str) -> None:

@@ -44,6 +44,8 @@ class People:
         return names
 
     def _asked(self, user_id: str) -> str:
+        if not (user_id.isascii() and user_id.isalnum()):
+            return user_id  # none of Slack's, and perhaps nothing that a request can carry
         try:
             raw = self._api.get(USER, user=user_id).get("user")
         except SkipItemError:
