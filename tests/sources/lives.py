@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import contextmanager
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -183,7 +182,7 @@ class Life:
         if vendor is None or not share:
             yield
             return
-        answer: Callable[[Request], Answer] = vendor.answer
+        answer = vendor.answer
 
         def meanwhile(request: Request) -> Answer:
             found = answer(request)
