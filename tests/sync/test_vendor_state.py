@@ -243,7 +243,7 @@ def test_what_was_too_large_is_tried_again_when_the_settings_change(database: Da
     ],
 )
 def test_what_nothing_could_read_is_tried_again_when_it_is_called_something_else(
-    database: Database, account_place: Place, reason: str, change: dict[str, str], fetched: int
+    database: Database, account_place: Place, reason: str, change: dict[str, Any], fetched: int
 ) -> None:
     before = item("notes", "text", title="notes.bin", mime_type="application/octet-stream")
     refused = SkipItemError("no reader knows this kind", reason=reason)
