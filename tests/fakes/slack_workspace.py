@@ -61,6 +61,8 @@ class SlackWorkspace(FakeVendor):
         self.per_minute: dict[str, int] = {}
         self._calls: dict[str, list[datetime]] = {}
         self._counter = 0
+        self._in_threads: dict[tuple[str, str], list[str]] = {}
+        """Channel and parent -> the replies there ever were, in order."""
         for user_id, name, full in (
             ("U1ANA", "ana", "Ana Gómez"),
             ("U2BOB", "bob", "Bob Lee"),
@@ -155,6 +157,8 @@ class SlackWorkspace(FakeVendor):
             self.channels[channel_id].messages[ts] = {
                 name: value for name, value in message.items() if value is not None
             }
+            if message.get("thread_ts", ts) != ts:
+                self._in_threads.setdefault((channel_id, message["thread_ts"]), []).append(ts)
             return ts
 
     def edit(self, channel_id: str, ts: str, text: str) -> None:
@@ -240,8 +244,8 @@ class SlackWorkspace(FakeVendor):
         return dict(self.files[file_id][0])
 
     def _replies(self, channel_id: str, parent_ts: str) -> list[str]:
-        messages = self.channels[channel_id].messages.values()
-        return sorted(one["ts"] for one in messages if one.get("thread_ts") == parent_ts and one["ts"] != parent_ts)
+        messages = self.channels[channel_id].messages
+        return sorted(ts for ts in self._in_threads.get((channel_id, parent_ts), ()) if ts in messages)
 
 
 def _tombstone_of(file: dict[str, Any], file_id: str) -> dict[str, Any]:
