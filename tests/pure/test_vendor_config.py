@@ -60,6 +60,8 @@ def test_json_lists_become_tuples() -> None:
         ({"reconcile_days": float("nan")}, "`reconcile_days` "),
         ({"window_days": float("nan")}, "`window_days` "),
         ({"label": 3}, "`label` "),
+        ({"label": 3}, "cannot be used: `label` should be a valid string."),
+        ({"folders": "a"}, "`folders` should be a valid list, such as [...]."),
     ],
 )
 def test_wrong_setting_is_named(raw: dict[str, Any], words: str) -> None:

@@ -37,7 +37,7 @@ class VendorConfig(BaseModel):
             # What is wrong with one member makes Pydantic say that the list is too short besides.
             deepest = max(len(one["loc"]) for one in found)
             found = [one for one in found if one["type"] != "too_short" or deepest == 1]
-            problems = "; or ".join(_problem(one, allowed) for one in found)
+            problems = "; ".join(_problem(one, allowed) for one in found)
             raise InvalidRequestError(f"config cannot be used: {problems}.") from None
 
     def scope(self) -> str:
@@ -54,7 +54,6 @@ def _problem(found: Any, allowed: str) -> str:
     key = ".".join(str(part) for at, part in enumerate(found["loc"]) if at == 0 or isinstance(part, int))
     if found["type"] == "extra_forbidden":
         return f"`{key}` is not a setting of this source; use one of {allowed}"
-    said = found["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    for pydantics, jsons in (("array", "list, such as [...]"), ("string should match", "holds one that should match")):
-        said = said.replace(pydantics, jsons)
+    said = found["msg"].removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ")
+    said = said.replace("valid array", "valid list, such as [...]")
     return f"`{key}` {said[0].lower()}{said[1:]}"
