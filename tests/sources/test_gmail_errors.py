@@ -14,6 +14,7 @@ from tests.fakes.gmail_mailbox import START, Mailbox
 from tests.fakes.server import LOGIN_PAGE, Answer
 from tests.sources.gmail_stage import OpenedGmail
 from tests.sources.mirror import Mirror
+from tests.sources.spoiling import Spoiling
 from workstation_pipelines.errors import (
     CursorExpiredError,
     InvalidRequestError,
@@ -210,6 +211,16 @@ def test_an_entry_without_a_thread_is_one_failure_and_nothing_is_swept(
     report = mirror.sync(vendor.open(), full=True)
     assert report.failures == ["m2", "messages", "messages", "messages"]
     assert set(mirror.live) == {first, second}
+
+
+def test_a_message_id_that_no_encoding_holds_holds_up_nobody(
+    vendor: OpenedGmail, mailbox: Mailbox, mirror: Mirror
+) -> None:
+    odd = mailbox.receive("odd", "with an odd id")
+    mailbox.receive("plain", "with its own")
+    with Spoiling(vendor, odd).spoiled(("id",), "a\ud800b"):
+        mirror.sync(vendor.open())
+    assert len(mirror.texts()) == 2
 
 
 def test_a_change_without_a_thread_is_one_failure_and_the_others_go_on(

@@ -58,7 +58,7 @@ def labels_of(message: Mapping[str, Any]) -> frozenset[str] | None:
 
 def thread_hash(message_ids: Iterable[str]) -> str:
     """Return the hash of a thread of which exactly these messages count; their order does not matter."""
-    return "gm:" + sha256("\n".join(sorted(message_ids)).encode()).hexdigest()
+    return "gm:" + sha256("\n".join(sorted(message_ids)).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def unknown_hash(history_id: int) -> str:
