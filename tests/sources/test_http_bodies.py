@@ -320,12 +320,14 @@ def test_redirects_go_over_the_same_connections(
     elsewhere = vendor.url.replace("127.0.0.1", "localhost")
     moved = Answer(302, page, {"Location": f"{elsewhere}/download/1"})
     vendor.answers = {"/v1/items/1/content": lambda _request: moved, "/download/1": lambda _request: Answer(200, b"x")}
-    opened, connect = [], socket.create_connection
-    monkeypatch.setattr(
-        socket,
-        "create_connection",
-        lambda address, *rest, **more: opened.append(address) or connect(("127.0.0.1", address[1])),
-    )
+    opened: list[object] = []
+    connect = socket.create_connection
+
+    def watched(address: tuple[str, int], *_rest: object, **_more: object) -> socket.socket:
+        opened.append(address)
+        return connect(("127.0.0.1", address[1]))
+
+    monkeypatch.setattr(socket, "create_connection", watched)
     for _ in range(5):
         assert content(api).body == b"x"
     assert len(opened) == 2

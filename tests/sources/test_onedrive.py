@@ -754,9 +754,7 @@ def test_listed_link_is_used_once_and_without_our_token(vendor: FakeOneDrive, op
     assert vendor.calls("content") == 1
 
 
-def test_listed_link_is_left_alone_when_it_is_old(
-    vendor: FakeOneDrive, opened: Open, mirror: Mirror, day: Day
-) -> None:
+def test_listed_link_is_left_alone_when_it_is_old(vendor: FakeOneDrive, opened: Open, mirror: Mirror, day: Day) -> None:
     vendor.file("a.txt", "alpha")
     source = opened()
     item = next(change.item for change in changes(source, mirror) if change.item)
@@ -787,9 +785,7 @@ def test_refused_link_of_a_listing_is_no_word_on_the_item(
     assert (vendor.calls("download/"), vendor.calls("content")) == (2, 1)
 
 
-def test_listed_link_into_a_private_network_is_not_followed(
-    vendor: FakeOneDrive, opened: Open, mirror: Mirror
-) -> None:
+def test_listed_link_into_a_private_network_is_not_followed(vendor: FakeOneDrive, opened: Open, mirror: Mirror) -> None:
     node = vendor.node(vendor.file("a.txt", "alpha"))
     node.broken["@microsoft.graph.downloadUrl"] = "http://10.0.0.1/secret"
     mirror.sync(opened())

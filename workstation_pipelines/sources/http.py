@@ -79,7 +79,11 @@ MOST_REQUEST_S = 120.0
 LEAST_BYTES_PER_S = 128 * 1024
 MOST_REDIRECTS = 4
 
-_HEADERS = {"Accept": "*/*", "Accept-Encoding": "gzip", "User-Agent": f"workstation-pipelines (httpx {httpx.__version__})"}
+_HEADERS = {
+    "Accept": "*/*",
+    "Accept-Encoding": "gzip",
+    "User-Agent": f"workstation-pipelines (httpx {httpx.__version__})",
+}
 _ATTEMPT_WAITS_S = (0.3, 1.0)
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0, pool=60.0)
 _CONTENT_TYPE = re.compile(r"[\w.+-]{1,40}/[\w.+-]{1,80}", re.ASCII)
