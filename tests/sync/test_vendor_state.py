@@ -21,6 +21,7 @@ from workstation_pipelines.model import (
     Content,
     Cursor,
     Item,
+    ItemFailure,
     ItemType,
     JobStatus,
     JobType,
@@ -191,6 +192,22 @@ def test_absence_told_by_a_delta_outlives_the_process(database: Database, accoun
     assert sync_told(database, account_place.wish, resumed).counts.deleted == 1
     assert resumed.cursors == [{"feed": 1}]
     assert sync_told(database, account_place.wish, ToldSource(fed=[])).counts.deleted == 0
+
+
+def test_a_listing_with_something_unreadable_in_it_takes_nothing_for_gone(
+    database: Database, account_place: Place, ask: Ask
+) -> None:
+    sync_told(database, account_place.wish, ToldSource(listing([item("a", "a"), item("b", "b")])))
+    unknown = ItemFailure("entry 2", "somewhere", "list", "UnexpectedReplyError", "no_id", "it has no id", False)
+    half = Page([upsert(item("a", "a"))], cursor_after={"at": 1}, failures=[unknown], complete=True)
+    result = sync_told(database, account_place.wish, ToldSource([half]), job_type=JobType.FULL_SYNC)
+    assert (result.status, result.counts.deleted) == (JobStatus.COMPLETED_WITH_ERRORS, 0)
+    named = replace(half, failures=[replace(unknown, external_id="a")], changes=[])
+    result = sync_told(database, account_place.wish, ToldSource([named]), job_type=JobType.FULL_SYNC)
+    assert (result.counts.deleted, result.counts.failed) == (1, 1), (
+        "what is known by its id is not the one that is gone"
+    )
+    assert ask("SELECT sync_status FROM app.sync_items ORDER BY external_id")[1] == ("deleted",)
 
 
 def test_a_changed_scope_lists_everything_once_and_what_left_goes_without_asking(

@@ -19,6 +19,9 @@ MOST_ID_BYTES = 2000
 
 MOST_TITLE_CHARACTERS = 500
 
+UNSTORABLE = "unstorable:"
+"""Begins what stands in a failure for an id that cannot be stored; such an item was never stored either."""
+
 _MOST_BYTES = 2**63 - 1
 # A day within what a datetime holds, so that a server or a reader in any time zone can show it.
 _EARLIEST, _LATEST = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
@@ -117,7 +120,7 @@ def _storable_time(moment: datetime) -> datetime:
 
 def _refused(item: Item) -> ItemFailure:
     return ItemFailure(
-        external_id=f"unstorable:{_digest(item.external_id)}",
+        external_id=f"{UNSTORABLE}{_digest(item.external_id)}",
         external_path=storable(item.external_path),
         stage="list",
         error_class="UnreadableContentError",
@@ -132,7 +135,7 @@ def _storable_failure(failure: ItemFailure) -> ItemFailure:
     external_id = failure.external_id
     return replace(
         failure,
-        external_id=external_id if is_storable_id(external_id) else f"unstorable:{_digest(external_id)}",
+        external_id=external_id if is_storable_id(external_id) else f"{UNSTORABLE}{_digest(external_id)}",
         external_path=storable(failure.external_path),
         message=storable(failure.message),
     )

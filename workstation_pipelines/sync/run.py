@@ -35,6 +35,7 @@ from workstation_pipelines.model import (
     Counts,
     Cursor,
     Delta,
+    ItemFailure,
     JobResult,
     JobStatus,
     JobType,
@@ -49,7 +50,7 @@ from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sync.batch import Batch, BatchWriter
 from workstation_pipelines.sync.delta import collapse, decide, is_mass_delete, windows
 from workstation_pipelines.sync.faults import Faults
-from workstation_pipelines.sync.intake import accepted, storable
+from workstation_pipelines.sync.intake import UNSTORABLE, accepted, storable
 from workstation_pipelines.sync.known import StoredKnown
 from workstation_pipelines.sync.prepare import MOST_UNAVAILABLE, BatchBuilder
 from workstation_pipelines.sync.vectorize import Vectorizer
@@ -281,10 +282,19 @@ class _Run:
                 self._progress = {**self._progress, "cursor": dict(page.cursor_after)}
             if page.complete and is_listing:
                 self._progress = {**self._progress, "complete": True}
+            if is_listing and page.failures and self._is_anybodys(page.failures):
+                self._progress = {**self._progress, "is_blind": True}
             yield from self._work_page(page)
         self._settle()
         if self._is_complete if is_listing else absent:
             yield from self._remove_absent(absent)
+
+    def _is_anybodys(self, failures: Sequence[ItemFailure]) -> bool:
+        """Return whether something could not be read of which nothing is known: it may be any of the items that are missing."""
+        ids = [failure.external_id for failure in failures if not failure.external_id.startswith(UNSTORABLE)]
+        with self._parts.database.transaction_with_rls(self._lease.user_id) as connection:
+            known = sync_items.known(connection, self._lease, external_ids=ids)
+        return any(external_id not in known for external_id in ids)
 
     def _known(self) -> StoredKnown:
         sweep_id = self._progress.get("sweep_id")
@@ -351,7 +361,7 @@ class _Run:
                 for external_id, stored in sync_items.known(connection, self._lease, external_ids=absent).items()
                 if stored.sync_status is not SyncStatus.DELETED
             ]
-            if sweep_id is not None:
+            if sweep_id is not None and not self._progress.get("is_blind"):
                 unseen = sync_items.unseen(connection, self._lease, sweep_id=UUID(sweep_id))
                 absent = list(dict.fromkeys([*absent, *unseen]))
         # Whoever narrows the scope wants the rest gone; a listing without any item is never taken for that.
