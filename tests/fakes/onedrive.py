@@ -41,7 +41,7 @@ class FakeOneDrive(FakeVendor):
     restoring a folder is told of for what it held as well. `resync_code` and `has_location` shape a 410. `repeats` makes
     every item of a page come twice, in an earlier state first; `reverses` turns each page round. `ends_empty` gives the
     deltaLink on a page of its own. `loops` gives the same nextLink for ever. `shuffles_case` writes personal ids now so,
-    now so. `shows_links` False lists without download links.
+    now so. `shows_links` False lists without download links, `refuses_links` takes being asked for them for a mistake.
     """
 
     provider: ClassVar[str] = "onedrive"
@@ -60,6 +60,7 @@ class FakeOneDrive(FakeVendor):
         self.shuffles_case = not is_work
         self.loops = False
         self.shows_links = True
+        self.refuses_links = False
         self._readings: dict[str, Reading] = {}
         self._expired: set[str] = set()
         self._tickets: dict[str, str] = {}
@@ -168,6 +169,8 @@ class FakeOneDrive(FakeVendor):
         path = request.path.removeprefix("/v1.0")
         if request.method != "GET":
             return error(405, "methodNotAllowed", "This fake is only read.")
+        if self.refuses_links and "content.downloadUrl" in (request.one("$select") or ""):
+            return error(400, "invalidRequest", "Could not find a property named 'content.downloadUrl'.")
         if path == "/me/drive":
             return Answer.of(self._drive(self.mine))
         if path.startswith(("/me/drive/root/delta", f"/drives/{self.mine.id}/root/")):

@@ -754,6 +754,16 @@ def test_listed_link_is_used_once_and_without_our_token(vendor: FakeOneDrive, op
     assert vendor.calls("content") == 1
 
 
+def test_listing_goes_without_links_where_they_may_not_be_asked_for(
+    vendor: FakeOneDrive, opened: Open, mirror: Mirror
+) -> None:
+    vendor.refuses_links = True
+    vendor.file("a.txt", "alpha")
+    mirror.sync(opened())
+    assert list(mirror.texts().values()) == ["alpha"]
+    assert vendor.calls("content") == 1
+
+
 def test_listed_link_is_left_alone_when_it_is_old(vendor: FakeOneDrive, opened: Open, mirror: Mirror, day: Day) -> None:
     vendor.file("a.txt", "alpha")
     source = opened()

@@ -75,7 +75,9 @@ def error_of_status(provider: str, reply: Reply, clock: Clock) -> WorkstationErr
         return SourceUnavailableError(f"{what}: try again later", wait_s=wait_s)
     if reply.status < 400:
         return UnexpectedReplyError(f"{what}: it redirects where it should answer", wait_s=60)
-    return UnexpectedReplyError(f"{what}: this connector sent something that the vendor refuses", wait_s=60)
+    return UnexpectedReplyError(
+        f"{what}: this connector sent something that the vendor refuses", wait_s=60, status=reply.status
+    )
 
 
 def not_from_the_vendor(provider: str, reply: Reply) -> WorkstationError | None:

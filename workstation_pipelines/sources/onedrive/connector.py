@@ -118,6 +118,7 @@ class OneDrive:
         self._context = context
         self._credentials = context.credentials
         self._links = DownloadLinks(context.clock)
+        self._listed_fields = items.LISTED_FIELDS
         self._urls = {**self.default_urls, **context.urls}
         self._api = VendorApi(
             provider="onedrive",
@@ -304,8 +305,7 @@ class OneDrive:
 
     def _children(self, key: str) -> Iterator[dict[str, Any]]:
         drive, item_id = items.parts_of(key)
-        params: Params = {"$top": self.page_size, "$select": items.LISTED_FIELDS}
-        reply = self._api.json(CHILDREN, path={"drive": drive, "item": item_id}, params=params)
+        reply = self._listed(CHILDREN, self.page_size, path={"drive": drive, "item": item_id})
         tokens = PageTokens("onedrive children")
         yield reply
         while isinstance(link := reply.get("@odata.nextLink"), str):
@@ -330,11 +330,21 @@ class OneDrive:
     def _first_page(self) -> dict[str, Any]:
         for size in PAGE_SIZES[:-1]:
             try:
-                return self._api.json(DELTA, params={"$top": size, "$select": items.LISTED_FIELDS})
+                return self._listed(DELTA, size)
             except SourceUnavailableError as error:
                 if error.details.get("status") != 504:
                     raise
-        return self._api.json(DELTA, params={"$top": PAGE_SIZES[-1], "$select": items.LISTED_FIELDS})
+        return self._listed(DELTA, PAGE_SIZES[-1])
+
+    def _listed(self, call: Call, size: int, *, path: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Begin a listing. Should Graph refuse to be asked for download links, which no page promises, it goes without."""
+        try:
+            return self._api.json(call, path=path, params={"$top": size, "$select": self._listed_fields})
+        except UnexpectedReplyError as error:
+            if error.details.get("status") != 400 or self._listed_fields == items.FIELDS:
+                raise
+        self._listed_fields = items.FIELDS
+        return self._listed(call, size, path=path)
 
     def _drive_id(self, drive: Mapping[str, Any]) -> str:
         drive_id = drive.get("id")
