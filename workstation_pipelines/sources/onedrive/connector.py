@@ -45,7 +45,7 @@ from workstation_pipelines.sources import SourceContext
 from workstation_pipelines.sources.config import VendorConfig
 from workstation_pipelines.sources.contract import Account, Known
 from workstation_pipelines.sources.credentials import OAuthGrant
-from workstation_pipelines.sources.http import Call, PageTokens, Params, VendorApi
+from workstation_pipelines.sources.http import Call, PageTokens, VendorApi
 from workstation_pipelines.sources.onedrive import items
 from workstation_pipelines.sources.onedrive.errors import LINK_REFUSED, classifier
 from workstation_pipelines.sources.onedrive.hash import quick_xor_hash
