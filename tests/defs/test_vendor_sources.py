@@ -25,16 +25,13 @@ from workstation_pipelines.db.engine import Database
 from workstation_pipelines.defs import partitions, probing
 from workstation_pipelines.defs.location import sync_definitions
 from workstation_pipelines.identity import utc_now
-from workstation_pipelines.model import DataSourceId, Delta, SourceType
+from workstation_pipelines.model import DataSourceId, SourceType
 from workstation_pipelines.settings import Settings, libpq_url
 from workstation_pipelines.settings import Vendor as VendorSettings
-from workstation_pipelines.sources import source_class
 from workstation_pipelines.sources.credentials import StaticToken
 from workstation_pipelines.sources.sealing import new_key
 from workstation_pipelines.sync.credentials import Vault
 from workstation_pipelines.sync.workspace import Workspace
-
-VENDORS = [name for name in stages.ALL if source_class(SourceType(name)).delta is not Delta.NONE]
 
 
 class Vendor:
@@ -88,7 +85,7 @@ class Vendor:
         return found
 
 
-@pytest.fixture(params=VENDORS)
+@pytest.fixture(params=stages.VENDORS)
 def vendor(
     request: pytest.FixtureRequest, settings: Settings, database_urls: DatabaseUrls, quick_folder: Path
 ) -> Iterator[Vendor]:

@@ -113,9 +113,8 @@ def test_what_happens_while_a_listing_runs_is_found_by_the_next_sync(standing: S
     assert standing.differences() == []
 
 
+@pytest.mark.parametrize("standing", stages.having("expire_cursor"), indirect=True)
 def test_an_expired_cursor_is_one_full_listing_that_finds_the_lost_deletions(standing: Standing) -> None:
-    if "expire_cursor" not in standing.stage.operations:
-        pytest.skip("it has no cursor that expires")
     keys = [standing.stage.create(f"one {number}", standing.text("kept")) for number in range(4)]
     standing.sync()
     standing.stage.delete(keys[0])
@@ -144,9 +143,8 @@ def test_a_real_emptying_waits_for_a_word_and_then_goes_or_stays(standing: Stand
     assert standing.differences() == []
 
 
-def test_a_changed_scope_takes_what_entered_and_drops_what_left(standing: Standing) -> None:
-    if "move_out" not in standing.stage.operations:
-        pytest.skip("nothing lies outside its scope")
+@pytest.mark.parametrize("standing", stages.having("move_out"), indirect=True)
+def test_what_is_moved_out_of_the_scope_goes(standing: Standing) -> None:
     inside = standing.stage.create("inside", standing.text("inside"))
     standing.stage.create("stays", standing.text("stays"))
     standing.sync()
@@ -155,9 +153,29 @@ def test_a_changed_scope_takes_what_entered_and_drops_what_left(standing: Standi
     assert standing.differences() == []
 
 
+@pytest.mark.parametrize("standing", stages.VENDORS, indirect=True)
+def test_a_changed_scope_takes_what_entered_and_drops_what_left(standing: Standing) -> None:
+    for name in ("one", "two"):
+        standing.stage.create(name, standing.text("inside"))
+    if "move_out" in standing.stage.operations:
+        standing.stage.move_out(standing.stage.create("outside", standing.text("outside")))
+    standing.sync()
+    narrow, few = standing.connection, _live(standing)
+    standing.connection = replace(narrow, config={"max_file_bytes": 10_000_000})  # and all that the account shows
+    assert standing.sync().status is JobStatus.COMPLETED
+    assert _progress(standing)["is_rescoped"] is True
+    assert _live(standing) >= few + ("move_out" in standing.stage.operations)
+    standing.connection = narrow
+    result = standing.sync()
+    assert (result.status, result.counts.fetched) == (JobStatus.COMPLETED, 0)
+    assert standing.differences() == []
+    standing.sync()
+    assert _progress(standing)["mode"] == "feed"
+
+
+@pytest.mark.parametrize("standing", stages.VENDORS, indirect=True)
 def test_the_sources_calls_are_counted(standing: Standing) -> None:
-    if standing.stage.vendor is None:
-        pytest.skip("nobody is called")
+    assert standing.stage.vendor is not None
     standing.stage.create("one", standing.text("one"))
     before = len(standing.stage.vendor.requests)
     result = standing.sync()

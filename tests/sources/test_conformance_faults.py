@@ -15,11 +15,9 @@ from tests.fakes.server import Answer, FakeVendor, Fault
 from tests.sources import stages
 from tests.sources.standing import Standing
 from workstation_pipelines.errors import ReauthorizeError, RetryableError
-from workstation_pipelines.model import Delta, JobStatus, SourceType
+from workstation_pipelines.model import JobStatus, SourceType
 from workstation_pipelines.settings import libpq_url
-from workstation_pipelines.sources import source_class
 
-VENDORS = [name for name in stages.ALL if source_class(SourceType(name)).delta is not Delta.NONE]
 FOR_EVER = 10_000
 
 
@@ -28,7 +26,7 @@ def _without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "sleep", lambda _wait_s: None)
 
 
-@pytest.fixture(params=VENDORS)
+@pytest.fixture(params=stages.VENDORS)
 def standing(request: pytest.FixtureRequest, database_urls: DatabaseUrls) -> Iterator[Standing]:
     """Each vendor in its turn, synced, with a few things in its scope."""
     stage = stages.stage_of(SourceType(request.param))
