@@ -29,7 +29,7 @@ from workstation_pipelines.sync.vectorize import Vectorizer
 if TYPE_CHECKING:
     from workstation_pipelines.text.extract import SandboxedExtractor
 
-SCHEMA_REVISION = "008_source_state"
+SCHEMA_REVISION = "017_audit"
 """The revision this code was written for; a test compares it with the newest migration."""
 
 
