@@ -45,6 +45,9 @@ from workstation_pipelines.model import (
 
 DIMENSIONS = 4
 
+APPEND_ONLY = frozenset({"audit_logs"})
+"""Tables whose rows the database writes by itself, and that nobody may change."""
+
 
 @dataclass(frozen=True, slots=True)
 class Library:

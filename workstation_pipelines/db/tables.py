@@ -276,3 +276,14 @@ scheduled_syncs = _entity(
     Index("scheduled_syncs_data_source", "user_id", "data_source_id"),
     Index("scheduled_syncs_due", "next_run_at", postgresql_where=text("is_active")),
 )
+
+audit_logs = _table(
+    "audit_logs",
+    _bigint("seq"),
+    _text("action", "subject"),
+    _json("detail"),
+    Column("prev_hash", LargeBinary, nullable=False),
+    Column("hash", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("user_id", "seq", name="audit_logs_pkey"),
+    Index("audit_logs_subject", "user_id", "subject", "seq", postgresql_where=text("subject <> ''")),
+)
