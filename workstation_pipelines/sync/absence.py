@@ -1,0 +1,41 @@
+"""Deletion by absence: what a complete listing did not show is gone, unless it is so much that someone should look first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from workstation_pipelines.db import sync_items
+from workstation_pipelines.model import Progress, SyncStatus
+from workstation_pipelines.sync.checkpoint import sweep_of
+from workstation_pipelines.sync.delta import is_mass_delete
+from workstation_pipelines.sync.job import Job
+from workstation_pipelines.sync.page import PageWorker
+
+
+def remove_absent(job: Job, worker: PageWorker, named: Iterable[str]) -> Iterator[Progress]:
+    """Delete what the source named absent and what its listing did not show, or say in `job.awaiting` why not."""
+    absent = _absent(job, named)
+    # Whoever narrows the scope wants the rest gone; a listing without any item is never taken for that.
+    is_wanted = job.request.confirm_deletes or (job.progress.get("is_rescoped") and job.counts.found > 0)
+    if is_mass_delete(len(absent), job.live_before) and not is_wanted:
+        job.awaiting = (
+            f"{len(absent)} of {job.live_before} items are gone from the source, so nothing was deleted here."
+            " If that is right, sync again and confirm the deletes; if not, look at the source first"
+        )
+        return
+    yield from worker.delete(absent)
+
+
+def _absent(job: Job, named: Iterable[str]) -> list[str]:
+    sweep_id = sweep_of(job.progress)
+    with job.parts.database.transaction_with_rls(job.lease.user_id) as connection:
+        # Of what a source names, only what is there counts.
+        absent = [
+            external_id
+            for external_id, stored in sync_items.known(connection, job.lease, external_ids=list(named)).items()
+            if stored.sync_status is not SyncStatus.DELETED
+        ]
+        if sweep_id is not None and not job.progress.get("is_blind"):
+            unseen = sync_items.unseen(connection, job.lease, sweep_id=sweep_id)
+            absent = list(dict.fromkeys([*absent, *unseen]))
+    return absent

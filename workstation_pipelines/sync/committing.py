@@ -1,0 +1,62 @@
+"""One batch is committed while the next is built: handing batches over, and knowing which are done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import replace
+from typing import Any
+
+from workstation_pipelines.errors import CancelledError
+from workstation_pipelines.model import Counts, Progress
+from workstation_pipelines.sync.batch import Batch, BatchWriter
+from workstation_pipelines.sync.job import Job
+
+
+class Committer:
+    """Commits a job's batches in order, at most one at a time, in `executor`. Everything else happens in one thread."""
+
+    def __init__(self, job: Job, writer: BatchWriter, executor: Executor) -> None:
+        self._job = job
+        self._writer = writer
+        self._executor = executor
+        self._in_flight: tuple[Batch, Future[bool]] | None = None
+        self._was_settled = False
+
+    @property
+    def batch_in_flight(self) -> Batch | None:
+        """The batch that is being committed."""
+        return self._in_flight[0] if self._in_flight is not None else None
+
+    def commit(self, batch: Batch, *, pages: int, progress: Mapping[str, Any]) -> Iterator[Progress]:
+        """Hand a batch over and report the one before, which is now done. Raises what settle() raises."""
+        job = self._job
+        told = self.settle() or self._was_settled
+        self._was_settled = False
+        calls = job.uncounted_calls()
+        batch = replace(batch, counts=batch.counts.plus(Counts(provider_calls=calls)))
+        job.calls_counted += calls
+        self._in_flight = (batch, self._executor.submit(self._writer.write, batch, pages=pages, progress=progress))
+        job.pages += pages
+        job.committed_progress = progress
+        if told:
+            yield self.told(None)
+
+    def settle(self) -> bool:
+        """Wait for the batch in flight; return whether there was one. Raises CancelledError after a cancel request."""
+        if self._in_flight is None:
+            return False
+        batch, future = self._in_flight
+        self._in_flight = None
+        cancel = future.result()
+        self._job.counts = self._job.counts.plus(batch.counts)
+        if cancel:
+            raise CancelledError("cancelled on request; what is committed stays")
+        return True
+
+    def settle_quietly(self) -> None:
+        """Commit what is in flight because the source wants to see it; the page after is the boundary to stop at."""
+        self._was_settled = self.settle() or self._was_settled
+
+    def told(self, finished_stage: str | None) -> Progress:
+        return Progress(self._job.id, self._job.pages, self._job.counts, finished_stage)
