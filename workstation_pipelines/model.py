@@ -17,6 +17,7 @@ UserId = NewType("UserId", str)
 DataSourceId = NewType("DataSourceId", UUID)
 DocumentId = NewType("DocumentId", UUID)
 SyncJobId = NewType("SyncJobId", UUID)
+ProcessingJobId = NewType("ProcessingJobId", UUID)
 IndexConfigId = NewType("IndexConfigId", UUID)
 
 Clock = Callable[[], datetime]
@@ -84,6 +85,20 @@ class JobStatus(StrEnum):
     COMPLETED_WITH_ERRORS = "completed_with_errors"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+class ProcessingKind(StrEnum):
+    """What is done to the subjects of a processing job, and the name of the Dagster job that does it."""
+
+    BULK_DOCUMENT_PROCESSING = "bulk_document_processing"
+    DOCUMENT_REPROCESSING = "document_reprocessing"
+
+
+class OutcomeStatus(StrEnum):
+    PENDING = "pending"
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
 
 
 class ChangeKind(StrEnum):

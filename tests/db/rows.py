@@ -15,10 +15,12 @@ from workstation_pipelines.db import (
     data_sources,
     documents,
     library,
+    processing,
     sync_containers,
     sync_failures,
     sync_items,
     sync_jobs,
+    uploads,
     vectors,
     wire,
 )
@@ -37,6 +39,8 @@ from workstation_pipelines.model import (
     ItemFailure,
     ItemType,
     JobType,
+    ProcessingJobId,
+    ProcessingKind,
     SourceType,
     SyncJobId,
     SyncStatus,
@@ -61,6 +65,7 @@ class Library:
     document_id: DocumentId
     project_id: UUID
     tag_id: UUID
+    processing_job_id: ProcessingJobId
 
 
 def add_source(connection: Connection, user_id: UserId, name: str = "notes") -> DataSource:
@@ -215,4 +220,14 @@ def populate(database: Database, user_id: UserId) -> Library:
             "INSERT INTO app.scheduled_syncs (id, user_id, data_source_id, schedule_type) VALUES (%s, %s, %s, 'daily')",
             (uuid4(), user_id, source.id),
         )
-    return Library(user_id, source, lease, config, job_id, write.id, project, tag)
+        processing_id = processing.enqueue(
+            connection,
+            user_id=user_id,
+            job_id=ProcessingJobId(uuid4()),
+            kind=ProcessingKind.BULK_DOCUMENT_PROCESSING,
+            subjects=["/notes/a.txt"],
+            config={},
+            project_id=project,
+        )
+        uploads.add(connection, user_id=user_id, upload_id=uuid4(), name="a.txt", mime_type="", body=b"some text")
+    return Library(user_id, source, lease, config, job_id, write.id, project, tag, processing_id)

@@ -84,8 +84,10 @@ _PARENTS = {
     "tag_id": "tags",
     "data_source_id": "data_sources",
     "index_config_id": "index_configs",
+    "processing_job_id": "processing_jobs",
 }
 _ALLOWED: dict[str, object] = {
+    "kind": "bulk_document_processing",
     "source_type": "notion",
     "job_type": "manual",
     "item_type": "page",

@@ -23,7 +23,14 @@ from workstation_pipelines.model import UserId
 Admin = psycopg.Connection[Any]
 
 TABLES = sorted(table.name for table in tables.metadata.sorted_tables)
-VIEWS = ["data_source_summary", "document_lineage", "documents_with_metadata", "project_summary", "sync_job_summary"]
+VIEWS = [
+    "data_source_summary",
+    "document_lineage",
+    "documents_with_metadata",
+    "processing_job_summary",
+    "project_summary",
+    "sync_job_summary",
+]
 
 _OWNER = "user_id = (SELECT CASE WHEN app.has_user_context() THEN current_setting('app.user_id', true) END)"
 _TENANT = "user_id = (SELECT CASE WHEN app.has_user_context() THEN current_setting('app.tenant_id', true) END)"

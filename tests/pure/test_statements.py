@@ -17,15 +17,25 @@ _DB = sorted((_PACKAGE / "db").glob("*.py"))
 _ELSEWHERE = sorted(path for path in _PACKAGE.rglob("*.py") if path.parent.name != "db")
 
 _TABLES = {table.name for table in tables.metadata.sorted_tables}
-_VIEWS = {"data_source_summary", "document_lineage", "documents_with_metadata", "project_summary", "sync_job_summary"}
+_VIEWS = {
+    "data_source_summary",
+    "document_lineage",
+    "documents_with_metadata",
+    "processing_job_summary",
+    "project_summary",
+    "sync_job_summary",
+}
 
 # The functions that answer across users, with ids and times, and the proof that the rest does not.
 ACROSS_USERS = {
     "data_source_owner",
     "data_sources_of_type",
     "due_syncs",
+    "processing_job_owner",
+    "processing_jobs_to_start",
     "rate_penalise",
     "rate_take",
+    "silent_processing_jobs",
     "sources_to_probe",
     "verify_rls",
 }

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Column,
     Computed,
     DateTime,
+    Double,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -130,14 +131,24 @@ documents = _entity(
     _bigint("size_bytes"),
     _moment("source_created_at", "source_modified_at", "deleted_at"),
     _text("content_hash", "mime_type", "title", "text"),
-    _text("language", "external_url", nullable=True),
+    _text("language", "external_url", "origin", nullable=True),
+    _id("parent_document_id", nullable=True),
     Column("title_tsv", TSVECTOR, nullable=False),
     _json("headings"),
     _belongs_to("documents_index_config_fk", "index_config_id", "index_configs"),
     _belongs_to("documents_project_fk", "project_id", "projects", "SET NULL (project_id)"),
     _belongs_to("documents_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
+    _belongs_to("documents_parent_fk", "parent_document_id", "documents", "CASCADE"),
     Index("documents_project", "user_id", "project_id", postgresql_where=text("project_id IS NOT NULL")),
     Index("documents_data_source", "user_id", "data_source_id", postgresql_where=text("data_source_id IS NOT NULL")),
+    Index("documents_parent", "user_id", "parent_document_id", postgresql_where=text("parent_document_id IS NOT NULL")),
+    Index(
+        "documents_origin",
+        "user_id",
+        "origin",
+        unique=True,
+        postgresql_where=text("data_source_id IS NULL AND origin IS NOT NULL"),
+    ),
 )
 
 chunks = _table(
@@ -275,6 +286,57 @@ scheduled_syncs = _entity(
     _belongs_to("scheduled_syncs_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
     Index("scheduled_syncs_data_source", "user_id", "data_source_id"),
     Index("scheduled_syncs_due", "next_run_at", postgresql_where=text("is_active")),
+)
+
+processing_jobs = _entity(
+    "processing_jobs",
+    _text("kind", "status", "error_message"),
+    _json("config"),
+    _id("project_id", nullable=True),
+    _bigint(*(f"documents_{outcome}" for outcome in ("total", "done", "skipped", "failed"))),
+    _bigint("chunks_embedded", "chunks_reused", "embedding_tokens"),
+    Column("cost", Numeric(14, 6), nullable=False),
+    _int("attempt", "lost_attempts"),
+    _bool("cancel_requested"),
+    _text("dagster_run_id", "idempotency_key", nullable=True),
+    _moment("not_before", "heartbeat_at", "started_at", "completed_at"),
+    UniqueConstraint("user_id", "idempotency_key", name="processing_jobs_idempotency_key"),
+    _belongs_to("processing_jobs_project_fk", "project_id", "projects", "SET NULL (project_id)"),
+    Index("processing_jobs_newest", "user_id", text("created_at DESC")),
+    Index("processing_jobs_project", "user_id", "project_id", postgresql_where=text("project_id IS NOT NULL")),
+    Index(
+        "processing_jobs_open",
+        text("created_at"),
+        "id",
+        postgresql_where=text("status IN ('pending', 'paused', 'running')"),
+    ),
+)
+
+processing_outcomes = _table(
+    "processing_outcomes",
+    _id("processing_job_id"),
+    _id("document_id", nullable=True),
+    _int("ordinal", "attempts"),
+    Column("duration_s", Double, nullable=False),
+    _text("subject", "status", "reason", "message"),
+    PrimaryKeyConstraint("user_id", "processing_job_id", "ordinal", name="processing_outcomes_pkey"),
+    _belongs_to("processing_outcomes_job_fk", "processing_job_id", "processing_jobs", "CASCADE"),
+    _belongs_to("processing_outcomes_document_fk", "document_id", "documents", "SET NULL (document_id)"),
+    Index(
+        "processing_outcomes_pending",
+        "user_id",
+        "processing_job_id",
+        "ordinal",
+        postgresql_where=text("status = 'pending'"),
+    ),
+    Index("processing_outcomes_document", "user_id", "document_id", postgresql_where=text("document_id IS NOT NULL")),
+)
+
+uploads = _entity(
+    "uploads",
+    _text("name", "mime_type", "content_hash"),
+    Column("body", LargeBinary, nullable=False),
+    Index("uploads_oldest", "user_id", text("created_at")),
 )
 
 audit_logs = _table(
