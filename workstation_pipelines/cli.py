@@ -26,6 +26,7 @@ from workstation_pipelines.commands import (
     jobs,
     keys,
     labels,
+    schedule,
     search,
     source,
     sync,
@@ -74,6 +75,7 @@ app.add_typer(documents.app, name="documents")
 app.add_typer(labels.projects_app, name="projects")
 app.add_typer(labels.tags_app, name="tags")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(schedule.app, name="schedule")
 app.add_typer(database.app, name="db")
 app.add_typer(keys.app, name="keys")
 app.command("dev")(dagster_pages.dev)

@@ -47,3 +47,11 @@ def place(tmp_path: Path, settings: Settings, instance: dg.DagsterInstance) -> I
     place = Place(folder, settings, instance)
     yield place
     place.workspace.close()
+
+
+@pytest.fixture(scope="module")
+def queued(quick_folder: Path) -> Iterator[dg.DagsterInstance]:
+    """With a queue, as in production: what is submitted stays QUEUED, since no daemon runs. Shared, as it is slow to make."""
+    queue = {"module": "dagster._core.run_coordinator", "class": "QueuedRunCoordinator"}
+    with dg.DagsterInstance.local_temp(str(quick_folder), overrides={"run_coordinator": queue}) as instance:
+        yield instance

@@ -9,6 +9,8 @@ from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 import dagster as dg
+from dagster._core.definitions.reconstruct import ReconstructableRepository
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 
 from workstation_pipelines.db import data_sources
 from workstation_pipelines.db.data_sources import DataSource
@@ -199,3 +201,30 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
     error = event.step_failure_data.error
     assert error is not None
     return error.to_string()
+
+
+def create(place: Place, request: dg.RunRequest, *, submit: bool) -> dg.DagsterRun:
+    """Do what the daemon does with a request: create its run, then submit it."""
+    assert request.partition_key is not None
+    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("sync"), "__repository__")
+    code = ReconstructableRepository.for_module("workstation_pipelines.definitions", "defs")
+    job = place.definitions.resolve_job_def("local_folder_sync")
+    run = place.instance.create_run_for_job(
+        job_def=job,
+        status=dg.DagsterRunStatus.NOT_STARTED,
+        tags={
+            **(request.tags or {}),
+            "dagster/run_key": request.run_key or "",
+            "dagster/partition": request.partition_key,
+        },
+        remote_job_origin=origin.get_job_origin(job.name),
+        job_code_origin=code.get_reconstructable_job(job.name).get_python_origin(),
+    )
+    if submit:
+        place.instance.submit_run(run.run_id, workspace=None)  # type: ignore[arg-type]  # the queue needs none
+    return run
+
+
+def end(place: Place, run: dg.DagsterRun) -> None:
+    """Let a queued run be over."""
+    place.instance.report_run_canceled(run)

@@ -2,208 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from uuid import UUID, uuid4
+from datetime import timedelta
+from uuid import UUID
 
 import dagster as dg
 import pytest
 from dagster._core.definitions.partitions.context import partition_loading_context
-from dagster._core.definitions.reconstruct import ReconstructableRepository
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 
-from tests.defs.place import ALICE, FOLDER, Place
+from tests.defs.place import ALICE, FOLDER, Place, create, end
 from workstation_pipelines.db import data_sources, schedules
-from workstation_pipelines.defs import partitions, probing, runs, triggers
+from workstation_pipelines.defs import probing, runs, triggers
 from workstation_pipelines.errors import ReauthorizeError, SourceUnavailableError
 from workstation_pipelines.identity import utc_now
 
 
 @pytest.fixture(scope="module")
-def instance(quick_folder: Path) -> Iterator[dg.DagsterInstance]:
-    """With a queue, as in production: what is submitted stays QUEUED, since no daemon runs. Shared, as it is slow to make."""
-    queue = {"module": "dagster._core.run_coordinator", "class": "QueuedRunCoordinator"}
-    with dg.DagsterInstance.local_temp(str(quick_folder), overrides={"run_coordinator": queue}) as instance:
-        yield instance
-
-
-def create(place: Place, request: dg.RunRequest, *, submit: bool) -> dg.DagsterRun:
-    """Do what the daemon does with a request: create its run, then submit it."""
-    assert request.partition_key is not None
-    origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("sync"), "__repository__")
-    code = ReconstructableRepository.for_module("workstation_pipelines.definitions", "defs")
-    job = place.definitions.resolve_job_def("local_folder_sync")
-    run = place.instance.create_run_for_job(
-        job_def=job,
-        status=dg.DagsterRunStatus.NOT_STARTED,
-        tags={
-            **(request.tags or {}),
-            "dagster/run_key": request.run_key or "",
-            "dagster/partition": request.partition_key,
-        },
-        remote_job_origin=origin.get_job_origin(job.name),
-        job_code_origin=code.get_reconstructable_job(job.name).get_python_origin(),
-    )
-    if submit:
-        place.instance.submit_run(run.run_id, workspace=None)  # type: ignore[arg-type]  # the queue needs none
-    return run
-
-
-def end(place: Place, run: dg.DagsterRun) -> None:
-    """Let a queued run be over."""
-    place.instance.report_run_canceled(run)
-
-
-# The schedule
-
-
-def add_row(place: Place, minutes_ago: float, every_minutes: int = 60) -> schedules.DueSync:
-    with place.database.transaction_with_rls(ALICE) as connection:
-        return schedules.add(
-            connection,
-            user_id=ALICE,
-            schedule_id=uuid4(),
-            data_source_id=place.data_source.id,
-            schedule_type="interval",
-            config={"minutes": every_minutes},
-            timezone="UTC",
-            next_at=utc_now() - timedelta(minutes=minutes_ago),
-        )
-
-
-def rows(place: Place) -> list[schedules.DueSync]:
-    with place.database.transaction_with_rls(ALICE) as connection:
-        return schedules.of_user(connection, user_id=ALICE)
-
-
-def tick(place: Place) -> tuple[list[dg.RunRequest], int]:
-    return triggers.start_due(place.workspace, place.instance, FOLDER, clock=utc_now)
-
-
-def test_due_row_is_asked_for_until_its_run_exists_and_then_moves_on(place: Place) -> None:
-    row = add_row(place, minutes_ago=1)
-    [first], _ = tick(place)
-    [again], _ = tick(place)  # nothing was created: the daemon died
-    assert first.run_key == again.run_key
-    assert first.partition_key == str(place.data_source.id)
-    assert first.tags == {
-        "workstation/user": "alice",
-        "workstation/data_source": str(place.data_source.id),
-        "workstation/scheduled_sync": str(row.id),
-    }
-    assert rows(place)[0].next_run_at == row.next_run_at
-
-    create(place, again, submit=True)
-    requests, confirmed = tick(place)
-    assert (requests, confirmed) == ([], 1)
-    [moved] = rows(place)
-    assert row.next_run_at is not None
-    assert moved.next_run_at == row.next_run_at + timedelta(hours=1)
-    assert moved.last_run_at == row.next_run_at
-
-
-def test_run_created_by_a_dead_tick_is_submitted_once(place: Place) -> None:
-    add_row(place, minutes_ago=1)
-    [request], _ = tick(place)
-    run = create(place, request, submit=False)
-
-    assert tick(place) == ([], 1)
-    found = place.instance.get_run_by_id(run.run_id)
-    assert found is not None
-    assert found.status is dg.DagsterRunStatus.QUEUED
-    assert tick(place) == ([], 0)
-    assert place.instance.get_runs_count(dg.RunsFilter(tags={runs.RUN_KEY_TAG: request.run_key or ""})) == 1
-
-
-def test_downtime_is_answered_by_one_run(place: Place) -> None:
-    row = add_row(place, minutes_ago=60 * 50 + 7)
-    [request], _ = tick(place)
-    create(place, request, submit=True)
-    tick(place)
-    [moved] = rows(place)
-    assert moved.next_run_at is not None
-    assert row.next_run_at is not None
-    assert timedelta(minutes=52) < moved.next_run_at - utc_now() <= timedelta(minutes=53)
-    assert tick(place) == ([], 0)
-
-
-def test_row_edited_meanwhile_keeps_the_edit(place: Place) -> None:
-    row = add_row(place, minutes_ago=1)
-    edited = utc_now() + timedelta(days=3)
-    place.ask("UPDATE app.scheduled_syncs SET next_run_at = :at", at=edited)
-    assert row.next_run_at is not None
-    with place.database.transaction_with_rls(ALICE) as connection:
-        moved = schedules.advance(
-            connection, user_id=ALICE, schedule_id=row.id, due_at=row.next_run_at, next_at=utc_now()
-        )
-    assert not moved
-    assert rows(place)[0].next_run_at == edited
-
-
-def test_row_that_cannot_be_computed_stops_instead_of_running_every_minute(place: Place) -> None:
-    add_row(place, minutes_ago=1)
-    place.ask("UPDATE app.scheduled_syncs SET timezone = 'Europe/Atlantis'")
-    [request], _ = tick(place)
-    create(place, request, submit=True)
-    tick(place)
-    assert not rows(place)[0].is_active
-    assert tick(place) == ([], 0)
-
-
-@pytest.mark.parametrize("state", ["is_active = false", "connection_status = 'disconnected'", "needs_reauth = true"])
-def test_rows_of_sources_that_cannot_be_synced_wait(place: Place, state: str) -> None:
-    add_row(place, minutes_ago=1)
-    place.ask(f"UPDATE app.data_sources SET {state}")  # noqa: S608 - a constant above
-    assert tick(place) == ([], 0)
-    place.ask("UPDATE app.data_sources SET is_active = true, connection_status = 'connected', needs_reauth = false")
-    requests, _ = tick(place)
-    assert len(requests) == 1
-
-
-def test_due_row_of_an_unregistered_source_registers_it(place: Place) -> None:
-    partitions.forget_partition(place.instance, FOLDER, place.data_source.id)
-    add_row(place, minutes_ago=1)
-    tick(place)
-    assert str(place.data_source.id) in partitions.known_keys(place.instance, FOLDER)
-
-
-@pytest.mark.parametrize(
-    ("frequency", "schedule_type", "config"),
-    [
-        ("hourly", "interval", {"minutes": 60}),
-        ("daily", "daily", {"at": "03:30"}),
-        ("weekly", "weekly", {"at": "03:30", "weekday": "monday"}),
-    ],
-)
-def test_frequency_becomes_one_row_that_is_due_at_once(
-    place: Place, frequency: str, schedule_type: str, config: Mapping[str, object]
-) -> None:
-    now = datetime(2026, 11, 22, 18, 30, tzinfo=UTC)
-
-    def set_to(wanted: str) -> Sequence[schedules.DueSync]:
-        with place.database.transaction_with_rls(ALICE) as connection:
-            schedules.set_frequency(
-                connection,
-                user_id=ALICE,
-                data_source_id=place.data_source.id,
-                sync_frequency=wanted,
-                schedule_id=uuid4(),
-                now=now,
-                timezone="Asia/Tokyo",
-            )
-        return rows(place)
-
-    own = add_row(place, minutes_ago=-5)
-    [row] = [row for row in set_to(frequency) if row.id != own.id]
-    assert (row.schedule_type, row.next_run_at) == (schedule_type, now)
-    assert {**config, "frequency": frequency} == row.schedule_config
-    assert {row.id for row in set_to(frequency)} == {row.id, own.id}
-    assert [row.id for row in set_to("manual")] == [own.id]
-    assert place.ask("SELECT sync_frequency FROM app.data_sources") == [("manual",)]
-
-
-# The sensor
+def instance(queued: dg.DagsterInstance) -> dg.DagsterInstance:
+    return queued
 
 
 def look(place: Place) -> list[dg.RunRequest]:
@@ -438,7 +253,8 @@ def test_a_tick_asks_for_so_many_runs_and_leaves_the_rest_to_the_next(
 
 
 def test_definitions_evaluate_with_their_resource(place: Place) -> None:
-    add_row(place, minutes_ago=1)
+    with place.database.transaction_with_rls(ALICE) as connection:
+        schedules.set_frequency(connection, user_id=ALICE, data_source_id=place.data_source.id, sync_frequency="hourly")
     place.write("a.md")
     repository = place.definitions.get_repository_def()
     resources = {"workspace": place.resource}

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import typer
 
@@ -19,13 +18,10 @@ from workstation_pipelines.commands.questions import confirm
 from workstation_pipelines.commands.source_configure import configure, decoded_config, look
 from workstation_pipelines.commands.source_connect import connect, exit_if_missing, print_account
 from workstation_pipelines.errors import InvalidRequestError
-from workstation_pipelines.identity import utc_now
 from workstation_pipelines.model import DataSourceId, SourceType
 from workstation_pipelines.sources import SOURCES
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
-
     from workstation_pipelines.db.data_sources import DataSource
     from workstation_pipelines.sources.contract import Account
 
@@ -139,12 +135,19 @@ def schedule(
 ) -> None:
     """Say how often a source is synced. The first sync is due at once, if Dagster runs."""
     from workstation_pipelines.db import schedules
+    from workstation_pipelines.sync.schedule import known_zone
 
-    zone = _known_zone(timezone)
+    zone = known_zone(timezone).key
     with open_session(context) as session:
         source = session.source(name)
         with session.transaction() as connection:
-            _set_frequency(session, connection, source, every, timezone=zone)
+            schedules.set_frequency(
+                connection,
+                user_id=session.user_id,
+                data_source_id=source.id,
+                sync_frequency=every.value,
+                timezone=zone,
+            )
             rows = schedules.of_user(connection, user_id=session.user_id, data_source_id=source.id)
     if as_json:
         print_json({"name": source.name, "sync_frequency": every, "schedules": rows})
@@ -229,7 +232,6 @@ def _insert(
             sync_frequency=every.value,
             project_id=project_id,
         )
-        _set_frequency(session, connection, added, every)
         if account is None:
             data_sources.set_status(
                 connection,
@@ -239,29 +241,6 @@ def _insert(
                 message="not connected to an account yet",
             )
         return data_sources.get(connection, user_id=session.user_id, data_source_id=added.id)
-
-
-def _set_frequency(
-    session: Session, connection: Connection, source: DataSource, every: Frequency, *, timezone: str = "UTC"
-) -> None:
-    from workstation_pipelines.db import schedules
-
-    schedules.set_frequency(
-        connection,
-        user_id=session.user_id,
-        data_source_id=source.id,
-        sync_frequency=every.value,
-        schedule_id=session.workspace.new_id(),
-        now=utc_now(),
-        timezone=timezone,
-    )
-
-
-def _known_zone(name: str) -> str:
-    try:
-        return ZoneInfo(name).key
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise InvalidRequestError(f"no time zone {name!r}: use an IANA name such as Europe/Oslo") from None
 
 
 def _register(session: Session, source: DataSource) -> bool:

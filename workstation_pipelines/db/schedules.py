@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -17,7 +16,6 @@ from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import InvalidRequestError, NotFoundError
 from workstation_pipelines.model import DataSourceId, SourceType, UserId
 
-WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 FREQUENCIES = ("manual", "hourly", "daily", "weekly")
 
 _COLUMNS = "id, user_id, data_source_id, schedule_type, schedule_config, timezone, next_run_at"
@@ -25,7 +23,10 @@ _COLUMNS = "id, user_id, data_source_id, schedule_type, schedule_config, timezon
 
 @dataclass(frozen=True, slots=True)
 class DueSync:
-    """A row of scheduled_syncs; `next_run_at` is the due time that its run answers, None while it has none."""
+    """A row of scheduled_syncs; `next_run_at` is the due time that its run answers, None until the next tick computes it.
+
+    `error` says why a row was deactivated.
+    """
 
     id: UUID
     user_id: UserId
@@ -36,10 +37,14 @@ class DueSync:
     next_run_at: datetime | None
     last_run_at: datetime | None = None
     is_active: bool = True
+    error: str = ""
 
 
 def due(database: Database, source_type: SourceType, *, at_most: int) -> list[DueSync]:
-    """Return all users' rows of one source type that are due by the database's clock, the longest due first."""
+    """Return all users' rows of one source type that have no time yet, and then those that are due, the longest due first.
+
+    The database's clock decides.
+    """
     with database.across_users() as connection:
         rows = connection.execute(
             text(f"SELECT {_COLUMNS} FROM app.due_syncs(:source_type, :at_most)"),  # noqa: S608 - a constant above
@@ -61,12 +66,53 @@ def advance(connection: Connection, *, user_id: UserId, schedule_id: UUID, due_a
     return moved.rowcount == 1
 
 
-def deactivate(connection: Connection, *, user_id: UserId, schedule_id: UUID) -> None:
-    """Let a row start nothing any more; it stays to be seen."""
+def give_time(connection: Connection, *, user_id: UserId, schedule_id: UUID, next_at: datetime) -> bool:
+    """Store the first due time of a row that has none; False when somebody else did. Idempotent."""
+    given = connection.execute(
+        text(
+            """
+            UPDATE app.scheduled_syncs SET next_run_at = :next_at
+             WHERE user_id = :user_id AND id = :id AND next_run_at IS NULL"""
+        ),
+        {"user_id": user_id, "id": schedule_id, "next_at": next_at},
+    )
+    return given.rowcount == 1
+
+
+def deactivate(connection: Connection, *, user_id: UserId, schedule_id: UUID, error: str) -> None:
+    """Let a row start nothing any more; it stays to be seen, with what is wrong with it."""
     connection.execute(
-        text("UPDATE app.scheduled_syncs SET is_active = false WHERE user_id = :user_id AND id = :id"),
+        text("UPDATE app.scheduled_syncs SET is_active = false, error = :error WHERE user_id = :user_id AND id = :id"),
+        {"user_id": user_id, "id": schedule_id, "error": error[:1000]},
+    )
+
+
+def pause(connection: Connection, *, user_id: UserId, schedule_id: UUID) -> None:
+    """Let a row start nothing until resume(). Idempotent. Raises NotFoundError."""
+    paused = connection.execute(
+        text(
+            """
+            UPDATE app.scheduled_syncs SET is_active = false, next_run_at = NULL
+             WHERE user_id = :user_id AND id = :id"""
+        ),
         {"user_id": user_id, "id": schedule_id},
     )
+    if paused.rowcount != 1:
+        raise _not_found(schedule_id)
+
+
+def resume(connection: Connection, *, user_id: UserId, schedule_id: UUID, next_at: datetime) -> None:
+    """Let a row start syncs again from `next_at` on: what was missed meanwhile is skipped. Raises NotFoundError."""
+    resumed = connection.execute(
+        text(
+            """
+            UPDATE app.scheduled_syncs SET is_active = true, next_run_at = :next_at
+             WHERE user_id = :user_id AND id = :id"""
+        ),
+        {"user_id": user_id, "id": schedule_id, "next_at": next_at},
+    )
+    if resumed.rowcount != 1:
+        raise _not_found(schedule_id)
 
 
 def add(
@@ -108,7 +154,7 @@ def of_user(connection: Connection, *, user_id: UserId, data_source_id: UUID | N
     rows = connection.execute(
         text(
             f"""
-            SELECT {_COLUMNS}, last_run_at, is_active FROM app.scheduled_syncs
+            SELECT {_COLUMNS}, last_run_at, is_active, error FROM app.scheduled_syncs
              WHERE user_id = :user_id AND (CAST(:source AS uuid) IS NULL OR data_source_id = :source)
              ORDER BY next_run_at NULLS LAST, id"""  # noqa: S608 - a constant above
         ),
@@ -117,78 +163,63 @@ def of_user(connection: Connection, *, user_id: UserId, data_source_id: UUID | N
     return [_from_row(row) for row in rows]
 
 
-def remove(connection: Connection, *, user_id: UserId, schedule_id: UUID) -> None:
+def get(connection: Connection, *, user_id: UserId, schedule_id: UUID) -> DueSync:
     """Raises NotFoundError."""
-    removed = connection.execute(
-        text("DELETE FROM app.scheduled_syncs WHERE user_id = :user_id AND id = :id"),
+    row = connection.execute(
+        text(
+            f"""
+            SELECT {_COLUMNS}, last_run_at, is_active, error FROM app.scheduled_syncs
+             WHERE user_id = :user_id AND id = :id"""  # noqa: S608 - a constant above
+        ),
         {"user_id": user_id, "id": schedule_id},
+    ).one_or_none()
+    if row is None:
+        raise _not_found(schedule_id)
+    return _from_row(row)
+
+
+def remove(connection: Connection, *, user_id: UserId, schedule_id: UUID) -> None:
+    """Delete a row; the source of one that its frequency made is then synced by hand. Raises NotFoundError."""
+    values = {"user_id": user_id, "id": schedule_id}
+    by_frequency = connection.execute(
+        text(
+            """
+            UPDATE app.data_sources SET sync_frequency = 'manual'
+             WHERE user_id = :user_id
+               AND id = (SELECT data_source_id FROM app.scheduled_syncs
+                          WHERE user_id = :user_id AND id = :id AND schedule_config ? 'frequency')"""
+        ),
+        values,
     )
-    if removed.rowcount != 1:
-        raise NotFoundError(f"no scheduled sync {schedule_id}")
+    removed = connection.execute(text("DELETE FROM app.scheduled_syncs WHERE user_id = :user_id AND id = :id"), values)
+    if by_frequency.rowcount + removed.rowcount == 0:
+        raise _not_found(schedule_id)
 
 
 def set_frequency(
-    connection: Connection,
-    *,
-    user_id: UserId,
-    data_source_id: UUID,
-    sync_frequency: str,
-    schedule_id: UUID,
-    now: datetime,
-    timezone: str = "UTC",
+    connection: Connection, *, user_id: UserId, data_source_id: UUID, sync_frequency: str, timezone: str = "UTC"
 ) -> None:
-    """Say how often a source is synced: its column and its one row for it change together. Idempotent.
+    """Say how often a source is synced; the database keeps its one row for it. Idempotent.
 
-    A new row is due at once, and then every hour from `now`, or every day or week at the same time of day in
-    `timezone`, an IANA name. `schedule_id` is for that row; rows made with add() stay.
-    Raises NotFoundError, InvalidRequestError.
+    A new row is due at once, and then every hour from now, or every day or week at the same time of day in `timezone`,
+    an IANA name. Rows made with add() stay. Raises NotFoundError, InvalidRequestError.
     """
     if sync_frequency not in FREQUENCIES:
         raise InvalidRequestError(f"unknown frequency {sync_frequency!r}: choose one of {', '.join(FREQUENCIES)}")
-    values = {"frequency": sync_frequency, "user_id": user_id, "id": data_source_id}
     changed = connection.execute(
-        text("UPDATE app.data_sources SET sync_frequency = :frequency WHERE user_id = :user_id AND id = :id"), values
+        text(
+            """
+            UPDATE app.data_sources SET sync_frequency = :frequency, sync_timezone = :timezone
+             WHERE user_id = :user_id AND id = :id"""
+        ),
+        {"frequency": sync_frequency, "timezone": timezone, "user_id": user_id, "id": data_source_id},
     )
     if changed.rowcount != 1:
         raise NotFoundError(f"no data source {data_source_id}: `workstation source list` shows yours")
-    connection.execute(
-        text(
-            """
-            DELETE FROM app.scheduled_syncs
-             WHERE user_id = :user_id AND data_source_id = :id AND schedule_config ->> 'frequency' <> :frequency"""
-        ),
-        values,
-    )
-    kept = connection.execute(
-        text(
-            """
-            SELECT FROM app.scheduled_syncs
-             WHERE user_id = :user_id AND data_source_id = :id AND schedule_config ->> 'frequency' = :frequency"""
-        ),
-        values,
-    )
-    if sync_frequency == "manual" or kept.first() is not None:
-        return
-    schedule_type, config = _frequency(sync_frequency, now.astimezone(ZoneInfo(timezone)))
-    add(
-        connection,
-        user_id=user_id,
-        schedule_id=schedule_id,
-        data_source_id=data_source_id,
-        schedule_type=schedule_type,
-        config={**config, "frequency": sync_frequency},
-        timezone=timezone,
-        next_at=now,
-    )
 
 
-def _frequency(sync_frequency: str, local_now: datetime) -> tuple[str, dict[str, Any]]:
-    at = f"{local_now:%H:%M}"
-    if sync_frequency == "hourly":
-        return "interval", {"minutes": 60}
-    if sync_frequency == "daily":
-        return "daily", {"at": at}
-    return "weekly", {"at": at, "weekday": WEEKDAYS[local_now.weekday()]}
+def _not_found(schedule_id: UUID) -> NotFoundError:
+    return NotFoundError(f"no scheduled sync {schedule_id}: `workstation schedule list` shows yours")
 
 
 def _from_row(row: Row[Any]) -> DueSync:

@@ -102,7 +102,7 @@ tags = _entity("tags", _text("name"), _int("document_count"), UniqueConstraint("
 
 data_sources = _entity(
     "data_sources",
-    _text("name", "source_type", "connection_status", "status_message", "sync_frequency"),
+    _text("name", "source_type", "connection_status", "status_message", "sync_frequency", "sync_timezone"),
     _text("external_account", "last_sync_status", "last_probe_token", "synced_scope", nullable=True),
     _json("auth_data", nullable=True),
     _json("config"),
@@ -279,13 +279,20 @@ sync_failures = _entity(
 scheduled_syncs = _entity(
     "scheduled_syncs",
     _id("data_source_id"),
-    _text("schedule_type", "timezone"),
+    _text("schedule_type", "timezone", "error"),
     _json("schedule_config"),
     _moment("next_run_at", "last_run_at"),
     _bool("is_active"),
     _belongs_to("scheduled_syncs_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
     Index("scheduled_syncs_data_source", "user_id", "data_source_id"),
     Index("scheduled_syncs_due", "next_run_at", postgresql_where=text("is_active")),
+    Index(
+        "scheduled_syncs_frequency",
+        "user_id",
+        "data_source_id",
+        unique=True,
+        postgresql_where=text("schedule_config ? 'frequency'"),
+    ),
 )
 
 processing_jobs = _entity(

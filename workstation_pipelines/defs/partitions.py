@@ -31,11 +31,8 @@ def forget_partition(instance: dg.DagsterInstance, source_type: SourceType, data
 
 def ensure_partitions(instance: dg.DagsterInstance, source_type: SourceType, data_source_ids: Sequence[UUID]) -> None:
     """Add what is missing: a run request for an unknown key would fail the whole tick."""
-    missing = [
-        str(each) for each in data_source_ids if not instance.has_dynamic_partition(_name(source_type), str(each))
-    ]
-    if missing:
-        instance.add_dynamic_partitions(_name(source_type), missing)
+    if data_source_ids:
+        instance.add_dynamic_partitions(_name(source_type), [str(each) for each in data_source_ids])
 
 
 def known_keys(instance: dg.DagsterInstance, source_type: SourceType) -> list[str]:

@@ -13,22 +13,17 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from workstation_pipelines.defs import partitions, probing, runs
+from workstation_pipelines.defs import due_rows, partitions, probing, runs
 from workstation_pipelines.defs.resources import WorkspaceResource
-from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.identity import utc_now
 from workstation_pipelines.model import Clock, SourceType
 
 if TYPE_CHECKING:
     from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-    from workstation_pipelines.db.schedules import DueSync
     from workstation_pipelines.sync.workspace import Workspace
 
 PROBES_EVERY_S = 30
-ROWS_PER_TICK = 100
-"""Ticks of one schedule never overlap, and a tick creates five to ten runs a second."""
-
 RECONCILED_EVERY = timedelta(minutes=10)
 
 
@@ -59,12 +54,15 @@ def sync_schedule(source_type: SourceType, job: "UnresolvedAssetJobDefinition") 
         job=job,
         cron_schedule="* * * * *",
         default_status=dg.DefaultScheduleStatus.RUNNING,
-        description="Syncs the data sources whose rows of `scheduled_syncs` are due; new rows need no reload.",
+        description=(
+            "Syncs the data sources whose rows of `scheduled_syncs` are due. Rows that are new or were changed count from"
+            " the next tick on, without a reload; after a downtime each runs once. `workstation schedule list` shows them."
+        ),
     )
     def schedule(
         context: dg.ScheduleEvaluationContext, workspace: dg.ResourceParam[WorkspaceResource]
     ) -> list[dg.RunRequest] | dg.SkipReason:
-        requests, confirmed = start_due(workspace.open(), context.instance, source_type, clock=utc_now)
+        requests, confirmed = due_rows.start_due(workspace.open(), context.instance, source_type, clock=utc_now)
         return requests or dg.SkipReason(f"{confirmed} runs confirmed, nothing new is due")
 
     return schedule
@@ -115,54 +113,3 @@ def compared_partitions(
 
     known = partitions.known_keys(instance, source_type)  # before the ids, see differences()
     return partitions.differences(source_type, known, data_sources.ids_of_type(workspace.database, source_type))
-
-
-def start_due(
-    workspace: "Workspace", instance: dg.DagsterInstance, source_type: SourceType, *, clock: Clock
-) -> tuple[list[dg.RunRequest], int]:
-    """Confirm the due rows whose runs exist and return requests for the others, with the number confirmed."""
-    from workstation_pipelines.db import schedules
-
-    rows = schedules.due(workspace.database, source_type, at_most=ROWS_PER_TICK)
-    found = runs.existing_runs(instance, [run_key(row) for row in rows])
-    for run in found.values():
-        # Ticks of one schedule do not overlap: whoever created this run and did not submit it is dead.
-        runs.submit_if_forgotten(instance, run)
-    confirmed = [row for row in rows if run_key(row) in found]
-    for row in confirmed:
-        _move_on(workspace, row, clock)
-    wanted = [row for row in rows if run_key(row) not in found]
-    partitions.ensure_partitions(instance, source_type, [row.data_source_id for row in wanted])
-    requests = [
-        dg.RunRequest(
-            run_key=run_key(row),
-            partition_key=str(row.data_source_id),
-            tags=runs.tags_of(
-                user_id=row.user_id, data_source_id=str(row.data_source_id), scheduled_sync_id=str(row.id)
-            ),
-        )
-        for row in wanted
-    ]
-    return requests, len(confirmed)
-
-
-def run_key(row: "DueSync") -> str:
-    """Name the run that answers this row's due time; the same in every tick until the row moves on."""
-    due_s = int(row.next_run_at.timestamp()) if row.next_run_at else 0
-    return f"{row.id}:{due_s}"
-
-
-def _move_on(workspace: "Workspace", row: "DueSync", clock: Clock) -> None:
-    from workstation_pipelines.db import schedules
-    from workstation_pipelines.sync.schedule import next_run_at
-
-    if row.next_run_at is None:
-        return
-    with workspace.database.transaction_with_rls(row.user_id) as connection:
-        try:
-            next_at = next_run_at(row.schedule_type, row.schedule_config, row.timezone, clock(), anchor=row.next_run_at)
-        except InvalidRequestError:
-            # Written past our checks; left due it would start a run every minute for ever.
-            schedules.deactivate(connection, user_id=row.user_id, schedule_id=row.id)
-            return
-        schedules.advance(connection, user_id=row.user_id, schedule_id=row.id, due_at=row.next_run_at, next_at=next_at)

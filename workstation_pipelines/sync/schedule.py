@@ -10,7 +10,7 @@ the skipped hour is over, one that the change back shows twice is due the first 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
@@ -45,7 +45,9 @@ def next_run_at(
     they count from `after`. Raises InvalidRequestError for a schedule that is malformed, closer than five minutes, or
     never due.
     """
-    zone = _zone(timezone)
+    if not isinstance(config, Mapping):
+        raise InvalidRequestError('a schedule is an object such as {"minutes": 60}, not another JSON value')
+    zone = known_zone(timezone)
     after = aware_utc(after)
     anchor = aware_utc(anchor) if anchor else after
     after = max(after, anchor)  # the database's clock said that `anchor` had come, and ours may be behind it
@@ -53,6 +55,19 @@ def next_run_at(
         every = _interval(config)
         return anchor + ((after - anchor) // every + 1) * every
     return _after_cron(_expression(schedule_type, config), zone, after)
+
+
+def upcoming(
+    schedule_type: str, config: Mapping[str, Any], timezone: str, *, first: datetime, now: datetime
+) -> Iterator[datetime]:
+    """Yield `first`, the due time of a row, and all that follow it, in UTC; endless. What is overdue is made up for once.
+
+    Raises InvalidRequestError.
+    """
+    due = aware_utc(first)
+    while True:
+        yield due
+        due = next_run_at(schedule_type, config, timezone, max(due, aware_utc(now)), anchor=due)
 
 
 def _after_cron(expression: str, zone: ZoneInfo, after: datetime) -> datetime:
@@ -114,7 +129,8 @@ def _interval(config: Mapping[str, Any]) -> timedelta:
     return every
 
 
-def _zone(name: str) -> ZoneInfo:
+def known_zone(name: str) -> ZoneInfo:
+    """Raises InvalidRequestError."""
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
