@@ -85,6 +85,7 @@ _PARENTS = {
     "data_source_id": "data_sources",
     "index_config_id": "index_configs",
     "processing_job_id": "processing_jobs",
+    "webhook_id": "webhooks",
 }
 _ALLOWED: dict[str, object] = {
     "kind": "bulk_document_processing",
@@ -95,6 +96,10 @@ _ALLOWED: dict[str, object] = {
     "stage": "fetch",
     "schedule_type": "daily",
     "start_offset": 0,
+    "severity": "info",
+    "occasion": "test",
+    "kinds": ["another"],
+    "sealed_secret": '{"v": 1, "kid": "", "ct": ""}',
 }
 
 
