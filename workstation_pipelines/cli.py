@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from workstation_pipelines.commands import (
+    audit,
     check,
     dagster_pages,
     database,
@@ -76,6 +77,7 @@ app.add_typer(labels.projects_app, name="projects")
 app.add_typer(labels.tags_app, name="tags")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(schedule.app, name="schedule")
+app.add_typer(audit.app, name="audit")
 app.add_typer(database.app, name="db")
 app.add_typer(keys.app, name="keys")
 app.command("dev")(dagster_pages.dev)

@@ -66,6 +66,30 @@ class OAuthClient:
     variables: tuple[str, str]
 
 
+class RetentionDays(BaseModel):
+    """How many days each kind of row is kept once it has had its day; housekeeping removes what is older."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tombstones: int = Field(30, ge=1, le=3650)
+    """Deleted documents, which can be restored until then, and the traces of items that are gone at their source."""
+
+    sync_jobs: int = Field(90, ge=1, le=3650)
+    """Jobs that have ended; the newest of each source are kept in any case."""
+
+    failures: int = Field(30, ge=1, le=3650)
+    """Failures of items that were resolved since."""
+
+    events: int = Field(90, ge=1, le=3650)
+    """Events that were resolved, and the deliveries of webhooks."""
+
+    metrics: int = Field(400, ge=1, le=3650)
+    """Metrics by the hour. Billing records stay."""
+
+    dagster_runs: int = Field(30, ge=1, le=3650)
+    """Dagster's runs that have ended, with their logs; the newest of each source is kept."""
+
+
 class Settings(BaseSettings):
     """What an operator may choose. Each field names its variable, or the beginning of several; every one has a default.
 
@@ -167,6 +191,9 @@ class Settings(BaseSettings):
 
     rates: dict[str, Annotated[float, Field(gt=0, le=10_000)]] = Field(default_factory=dict, alias="WORKSTATION_RATES")
     """Calls a second that a vendor allows an account, where its default here is wrong: JSON such as `{"gmail.units": 250}`."""
+
+    retention_days: RetentionDays = Field(default_factory=RetentionDays, alias="WORKSTATION_RETENTION_DAYS")
+    """How long what has had its day is kept, in days: JSON such as `{"tombstones": 30, "dagster_runs": 14}`."""
 
     fault: str | None = Field(None, alias="WORKSTATION_FAULT", pattern=r"^[a-z0-9_.]+:[1-9][0-9]*(:stop)?$")
     """For crash tests: die, or with `:stop` pause, at the nth passage of a named point, `name:nth`. Off when unset."""

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
+from workstation_pipelines.commands import tombstones
 from workstation_pipelines.commands.invocation import open_session
 from workstation_pipelines.commands.output import (
     AsJson,
-    Yes,
     is_terminal,
     print_fields,
     print_json,
@@ -20,10 +20,13 @@ from workstation_pipelines.commands.output import (
     safe,
     shown,
 )
-from workstation_pipelines.commands.questions import confirm
 from workstation_pipelines.errors import InvalidRequestError
 
-app = typer.Typer(help="Documents: list, show, tag, untag, assign, delete.")
+app = typer.Typer(help="Documents: list, show, tag, untag, assign; delete, restore and purge them.")
+app.command()(tombstones.delete)
+app.command()(tombstones.deleted)
+app.command()(tombstones.restore)
+app.command()(tombstones.purge)
 
 Reference = Annotated[str, typer.Argument(metavar="DOCUMENT", help="Its id, path, end of a path, title or URL.")]
 
@@ -186,27 +189,6 @@ def assign(
         library.assign(connection, user_id=session.user_id, document_id=row.id, project=project_id)
         changed = library.document(connection, user_id=session.user_id, reference=str(row.id))
     _print_labels(changed, as_json=as_json)
-
-
-@app.command()
-def delete(context: typer.Context, document: Reference, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Delete a document here, for good. What was found inside it goes too; the source is not touched."""
-    from workstation_pipelines.db import documents, library, sync_items
-    from workstation_pipelines.sync.delta import REMOVED_BY_USER
-
-    with open_session(context) as session:
-        with session.transaction() as connection:
-            row = library.document(connection, user_id=session.user_id, reference=document)
-        confirm(f"Delete {shown(row.title)} ({shown(row.external_path)}) here?", yes=yes)
-        with session.transaction() as connection:
-            inside = sync_items.mark_removed_by_user(
-                connection, user_id=session.user_id, document_id=row.id, reason=REMOVED_BY_USER
-            )
-            documents.tombstone(connection, user_id=session.user_id, document_ids=[row.id, *inside])
-    if as_json:
-        print_json({"deleted": [row.id, *inside], "title": row.title, "external_path": row.external_path})
-    else:
-        print_line(f"Deleted {shown(row.title)} here; syncs leave it out from now on. The source is untouched.")
 
 
 def _described(row: Any) -> dict[str, Any]:

@@ -185,6 +185,24 @@ def rechunk(
 
     A write is made for generation n + 1; a document that has moved on from generation n since it was read is left alone.
     """
+    return _give_generations(connection, user_id=user_id, writes=writes, packer=packer, are_deleted=False)
+
+
+def revive(
+    connection: Connection, *, user_id: UserId, writes: Sequence[DocumentWrite], packer: wire.TsvectorPacker
+) -> list[UUID]:
+    """Turn tombstones into live documents with new chunks, as rechunk() does for live ones; return those done."""
+    return _give_generations(connection, user_id=user_id, writes=writes, packer=packer, are_deleted=True)
+
+
+def _give_generations(
+    connection: Connection,
+    *,
+    user_id: UserId,
+    writes: Sequence[DocumentWrite],
+    packer: wire.TsvectorPacker,
+    are_deleted: bool,
+) -> list[UUID]:
     lock(connection, user_id=user_id, document_ids=[write.id for write in writes])
     columns = {"id": "uuid", "generation": "int4", "index_config_id": "uuid", "chunk_count": "int4"}
     rows = ((write.id, write.generation, write.index_config_id, len(write.chunks or ())) for write in writes)
@@ -193,12 +211,14 @@ def rechunk(
         text(
             """
             UPDATE app.documents d
-               SET live_generation = s.generation, index_config_id = s.index_config_id, chunk_count = s.chunk_count
+               SET live_generation = s.generation, index_config_id = s.index_config_id, chunk_count = s.chunk_count,
+                   deleted_at = NULL
               FROM stage_generations s
-             WHERE d.user_id = :user_id AND d.id = s.id AND d.live_generation = s.generation - 1 AND d.deleted_at IS NULL
+             WHERE d.user_id = :user_id AND d.id = s.id AND d.live_generation = s.generation - 1
+               AND (d.deleted_at IS NOT NULL) = :are_deleted
             RETURNING d.id"""
         ),
-        {"user_id": user_id},
+        {"user_id": user_id, "are_deleted": are_deleted},
     )
     done = {row[0] for row in updated}
     kept = [write for write in writes if write.id in done]
@@ -207,21 +227,27 @@ def rechunk(
     return list(done)
 
 
-def tombstone(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> None:
-    """Hide documents and remove their chunks at once; the text stays for an undo until it is purged."""
+def tombstone(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> list[UUID]:
+    """Hide documents and remove their chunks at once; the text stays for an undo until it is purged.
+
+    Return those that were live until now.
+    """
     if not document_ids:
-        return
+        return []
     parameters = {"user_id": user_id, "ids": list(document_ids)}
     lock(connection, user_id=user_id, document_ids=document_ids)
-    connection.execute(
+    hidden = connection.execute(
         text(
             """
             UPDATE app.documents SET deleted_at = now(), chunk_count = 0
-             WHERE user_id = :user_id AND id = ANY(:ids) AND deleted_at IS NULL"""
+             WHERE user_id = :user_id AND id = ANY(:ids) AND deleted_at IS NULL
+            RETURNING id"""
         ),
         parameters,
     )
+    done = [row[0] for row in hidden]
     connection.execute(text("DELETE FROM app.chunks WHERE user_id = :user_id AND document_id = ANY(:ids)"), parameters)
+    return done
 
 
 def forget_hashes(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> None:

@@ -49,9 +49,13 @@ class ItemMove:
 PLACE_START = 400
 """How many characters of a place the index holds; as in the migration."""
 
-# Failed itself, or around something that failed: an attachment comes with its mail, never alone.
+TO_FETCH = "to_fetch"
+"""Reason of an item that the next sync fetches, also when its source does not show it again: what is stored may be old."""
+
+# Wanted again, failed itself, or around something that failed: an attachment comes with its mail, never alone.
 _RETRY_DUE = """(
-    i.sync_status = 'failed' AND NOT EXISTS (
+    i.reason = 'to_fetch' AND i.sync_status <> 'deleted'
+    OR i.sync_status = 'failed' AND NOT EXISTS (
         SELECT FROM app.sync_failures f
          WHERE f.user_id = i.user_id AND f.data_source_id = i.data_source_id AND f.external_id = i.external_id
            AND f.resolved_at IS NULL AND (f.next_try_at IS NULL OR f.next_try_at > now()))
@@ -338,6 +342,59 @@ def mark_removed_by_user(connection: Connection, *, user_id: UserId, document_id
         {"user_id": user_id, "document": document_id, "reason": reason},
     )
     return [row[0] for row in rows if row[0] is not None and row[0] != document_id]
+
+
+def readmit(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> list[UUID]:
+    """Take back that their owner removed these documents, for those whose items are still at the source; return them.
+
+    What they lie in is fetched by the next sync: nobody looked after the items while they were away.
+    """
+    readmitted = connection.execute(
+        text(
+            """
+            UPDATE app.sync_items SET sync_status = 'synced', reason = ''
+             WHERE user_id = :user_id AND local_document_id = ANY(:ids) AND sync_status = 'skipped'
+               AND reason = 'removed_by_user'
+            RETURNING local_document_id"""
+        ),
+        {"user_id": user_id, "ids": list(document_ids)},
+    )
+    done = [row[0] for row in readmitted]
+    connection.execute(
+        text(
+            """
+            WITH RECURSIVE outwards AS (
+                SELECT i.data_source_id, i.external_id, i.parent_external_id FROM app.sync_items i
+                 WHERE i.user_id = :user_id AND i.local_document_id = ANY(:ids)
+                 UNION
+                SELECT i.data_source_id, i.external_id, i.parent_external_id FROM app.sync_items i
+                  JOIN outwards o ON i.data_source_id = o.data_source_id AND i.external_id = o.parent_external_id
+                 WHERE i.user_id = :user_id)
+            UPDATE app.sync_items i SET reason = 'to_fetch'
+              FROM outwards o
+             WHERE i.user_id = :user_id AND i.data_source_id = o.data_source_id AND i.external_id = o.external_id
+               AND i.parent_external_id IS NULL AND i.sync_status = 'synced'"""
+        ),
+        {"user_id": user_id, "ids": done},
+    )
+    return done
+
+
+def detach(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> None:
+    """Make documents their owner's own: the items they came from, and their source, know them no longer."""
+    parameters = {"user_id": user_id, "ids": list(document_ids)}
+    connection.execute(
+        text(
+            """
+            UPDATE app.sync_items
+               SET local_document_id = NULL, reason = CASE WHEN reason = 'removed_by_user' THEN '' ELSE reason END
+             WHERE user_id = :user_id AND local_document_id = ANY(:ids)"""
+        ),
+        parameters,
+    )
+    connection.execute(
+        text("UPDATE app.documents SET data_source_id = NULL WHERE user_id = :user_id AND id = ANY(:ids)"), parameters
+    )
 
 
 def forget_hashes(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> int:

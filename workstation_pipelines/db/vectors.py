@@ -131,15 +131,17 @@ def stale(
     return [StaleDocument(DocumentId(row.id), row.title, row.live_generation, row.problem) for row in rows]
 
 
-def stored_texts(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> list[StoredText]:
-    """Return the texts of live documents in order of id."""
+def stored_texts(
+    connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID], are_deleted: bool = False
+) -> list[StoredText]:
+    """Return the texts of live documents, or of tombstones, in order of id."""
     rows = connection.execute(
         text(
             """
             SELECT id, title, language, text, headings, live_generation FROM app.documents
-             WHERE user_id = :user_id AND id = ANY(:ids) AND deleted_at IS NULL ORDER BY id"""
+             WHERE user_id = :user_id AND id = ANY(:ids) AND (deleted_at IS NOT NULL) = :are_deleted ORDER BY id"""
         ),
-        {"user_id": user_id, "ids": list(document_ids)},
+        {"user_id": user_id, "ids": list(document_ids), "are_deleted": are_deleted},
     )
     return [
         StoredText(

@@ -178,16 +178,17 @@ def _recut(
         texts = vectors.stored_texts(connection, user_id=user_id, document_ids=document_ids)
     cuts = {stored.id: vectorizer.cut(stored.text, stored.headings, stored.language) for stored in texts}
     done = vectorizer.vectorize((cut for each in cuts.values() for cut in each), embedded_before)
-    writes = [_next_generation(stored, vectorizer, done.chunks(cuts[stored.id])) for stored in texts]
+    writes = [next_generation(stored, vectorizer, done.chunks(cuts[stored.id])) for stored in texts]
     with database.transaction_with_rls(user_id) as connection:
         finished = documents.rechunk(connection, user_id=user_id, writes=writes, packer=packer)
     chunks = sum(len(cuts[stored.id]) for stored in texts)
     return Reworked(len(finished), chunks, done.embedded, done.reused, done.tokens)
 
 
-def _next_generation(
+def next_generation(
     stored: StoredText, vectorizer: Vectorizer, chunks: Sequence[documents.ChunkWrite]
 ) -> DocumentWrite:
+    """Return the write that gives a document the same text in these chunks, as the generation after its own."""
     return DocumentWrite(
         id=stored.id,
         is_new=False,
