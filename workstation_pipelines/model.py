@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any, NewType
 from uuid import UUID
@@ -19,9 +20,6 @@ DocumentId = NewType("DocumentId", UUID)
 SyncJobId = NewType("SyncJobId", UUID)
 ProcessingJobId = NewType("ProcessingJobId", UUID)
 IndexConfigId = NewType("IndexConfigId", UUID)
-EventId = NewType("EventId", UUID)
-WebhookId = NewType("WebhookId", UUID)
-WebhookDeliveryId = NewType("WebhookDeliveryId", UUID)
 
 Clock = Callable[[], datetime]
 """Returns the present as an aware UTC datetime. Only display and backoff use it: leases are decided by the database."""
@@ -102,25 +100,6 @@ class OutcomeStatus(StrEnum):
     DONE = "done"
     SKIPPED = "skipped"
     FAILED = "failed"
-
-
-class Severity(StrEnum):
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class EventKind(StrEnum):
-    """What somebody should know of. All but the last two concern a data source; triggers write the first five."""
-
-    SYNC_FAILED = "sync_failed"
-    SYNC_PAUSED = "sync_paused"
-    BUDGET_REACHED = "budget_reached"
-    CONFIRMATION_NEEDED = "confirmation_needed"
-    REAUTHORIZATION_NEEDED = "reauthorization_needed"
-    FRESHNESS_MISSED = "freshness_missed"
-    WEBHOOK_GIVEN_UP = "webhook_given_up"
-    WEBHOOK_DISABLED = "webhook_disabled"
 
 
 class ChangeKind(StrEnum):
@@ -379,6 +358,41 @@ class Counts:
 
     def is_conserved(self) -> bool:
         return self.found == (self.created + self.updated + self.unchanged + self.skipped + self.deleted + self.failed)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one step spent at one provider, for one document if that can be told.
+
+    `quantity` counts `unit`s: tokens, or what else a provider bills by (`output_tokens`, `write_units`, `calls`); `unit_price`
+    is USD for one of them, 0 for what runs here, None when nobody knows it. `job_id` is whatever job paid for it.
+    """
+
+    step: str
+    provider: str
+    model: str
+    quantity: int
+    unit_price: Decimal | None
+    unit: str = "tokens"
+    data_source_id: UUID | None = None
+    document_id: UUID | None = None
+    job_id: UUID | None = None
+
+    @property
+    def cost(self) -> Decimal:
+        """USD; 0 where the price is unknown."""
+        return self.quantity * (self.unit_price or Decimal(0))
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Many values of one kind: how many, their sum and the largest. `name` carries the unit: duration_s, bytes, calls."""
+
+    step: str
+    name: str
+    count: int
+    total: float
+    highest: float
 
 
 @dataclass(frozen=True, slots=True)

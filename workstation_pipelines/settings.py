@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Self
@@ -22,6 +23,10 @@ from workstation_pipelines.model import SourceType
 
 APP_DRIVER = "psycopg"
 DAGSTER_DRIVER = "psycopg2"
+
+_JSON_EXAMPLES = {"WORKSTATION_RATES": '{"gmail.units": 250}', "WORKSTATION_PRICES": '{"bge-m3": 0.01}'}
+
+Usd = Annotated[Decimal, Field(ge=0, le=1_000_000)]
 
 _POSTGRES_SCHEME = re.compile(r"\A(postgres|postgresql)(\+[a-z0-9_]+)?\Z")
 
@@ -195,6 +200,9 @@ class Settings(BaseSettings):
     retention_days: RetentionDays = Field(default_factory=RetentionDays, alias="WORKSTATION_RETENTION_DAYS")
     """How long what has had its day is kept, in days: JSON such as `{"tombstones": 30, "dagster_runs": 14}`."""
 
+    prices: dict[str, Usd] = Field(default_factory=dict, alias="WORKSTATION_PRICES")
+    """USD for a million tokens by model, where the known price is wrong or there is none: JSON such as `{"bge-m3": 0.01}`."""
+
     fault: str | None = Field(None, alias="WORKSTATION_FAULT", pattern=r"^[a-z0-9_.]+:[1-9][0-9]*(:stop)?$")
     """For crash tests: die, or with `:stop` pause, at the nth passage of a named point, `name:nth`. Off when unset."""
 
@@ -228,8 +236,8 @@ class Settings(BaseSettings):
         variable = cls.model_fields[named[1]].alias if named and named[1] in cls.model_fields else None
         if variable is None:
             return message
-        if variable == "WORKSTATION_RATES":
-            return f'{variable}: is not JSON such as {{"gmail.units": 250}}'
+        if variable in _JSON_EXAMPLES:
+            return f"{variable}: is not JSON such as {_JSON_EXAMPLES[variable]}"
         return f"{variable}: says nothing by itself; {variable}_API_URL, {variable}_CLIENT_ID and the like are settings"
 
     @field_validator("home", "dagster_home_override")
@@ -382,6 +390,6 @@ def libpq_url(url: str) -> str:
 
 
 def _variable(location: tuple[int | str, ...]) -> str:
-    if location[:1] == ("WORKSTATION_RATES",) and len(location) > 1:
-        return f"WORKSTATION_RATES: `{location[1]}`: "
+    if len(location) > 1 and location[0] in _JSON_EXAMPLES:
+        return f"{location[0]}: `{location[1]}`: "
     return f"{'_'.join(map(str, location)).upper()}: " if location else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,8 +15,8 @@ from sqlalchemy import Connection
 from workstation_pipelines.db import (
     data_sources,
     documents,
-    events,
     library,
+    metering,
     processing,
     sync_containers,
     sync_failures,
@@ -23,7 +24,6 @@ from workstation_pipelines.db import (
     sync_jobs,
     uploads,
     vectors,
-    webhooks,
     wire,
 )
 from workstation_pipelines.db.data_sources import DataSource, Lease
@@ -35,21 +35,20 @@ from workstation_pipelines.model import (
     Container,
     DataSourceId,
     DocumentId,
-    EventKind,
     IndexConfig,
     IndexConfigId,
     Item,
     ItemFailure,
     ItemType,
     JobType,
+    Measure,
     ProcessingJobId,
     ProcessingKind,
-    Severity,
     SourceType,
     SyncJobId,
     SyncStatus,
+    Usage,
     UserId,
-    WebhookId,
 )
 
 DIMENSIONS = 4
@@ -221,29 +220,17 @@ def populate(database: Database, user_id: UserId) -> Library:
         sync_items.write(connection, lease, job_id=job_id, sweep_id=None, writes=writes)
         sync_containers.write(connection, lease, sweep_id=None, containers=[Container("folder", "notes")])
         sync_failures.record(connection, lease, job_id=job_id, failures=[failure("b.txt")], new_id=uuid4)
-        webhook_id = WebhookId(uuid4())
-        webhooks.add(
-            connection,
-            user_id=user_id,
-            webhook_id=webhook_id,
-            name="pager",
-            url="https://pager.example/hook",
-            kinds=["*"],
-            sealed_secret={"v": 1, "kid": "k1", "wk": "", "ct": ""},
-        )
-        events.open_event(  # which the webhook is told of
-            connection,
-            user_id=user_id,
-            kind=EventKind.SYNC_FAILED,
-            severity=Severity.ERROR,
-            message="it failed",
-            about=source.id,
-            data_source_id=source.id,
-            sync_job_id=job_id,
-            new_id=uuid4,
-        )
         connection.exec_driver_sql(
             "INSERT INTO app.scheduled_syncs (id, user_id, data_source_id, schedule_type) VALUES (%s, %s, %s, 'daily')",
+            (uuid4(), user_id, source.id),
+        )
+        usage = Usage("embed", "openai", "small", 100, Decimal("0.00000002"), "tokens", source.id, write.id, job_id)
+        metering.record(connection, user_id=user_id, usages=[usage])
+        took = Measure("embed", "duration_s", 1, 0.5, 0.5)
+        metering.observe(connection, user_id=user_id, data_source_id=source.id, measures=[took])
+        connection.exec_driver_sql(
+            "INSERT INTO app.budgets (id, user_id, data_source_id, period, unit, amount)"
+            " VALUES (%s, %s, %s, 'month', 'tokens', 1000000)",
             (uuid4(), user_id, source.id),
         )
         processing_id = processing.enqueue(

@@ -75,6 +75,8 @@ _SAMPLES: dict[str, object] = {
     "boolean": False,
     "tsvector": "x:1",
     "jsonb": "{}",
+    "double precision": 1.0,
+    "numeric": 1,
     "timestamp with time zone": datetime(2026, 1, 2, tzinfo=UTC),
 }
 
@@ -85,7 +87,6 @@ _PARENTS = {
     "data_source_id": "data_sources",
     "index_config_id": "index_configs",
     "processing_job_id": "processing_jobs",
-    "webhook_id": "webhooks",
 }
 _ALLOWED: dict[str, object] = {
     "kind": "bulk_document_processing",
@@ -96,10 +97,8 @@ _ALLOWED: dict[str, object] = {
     "stage": "fetch",
     "schedule_type": "daily",
     "start_offset": 0,
-    "severity": "info",
-    "occasion": "test",
-    "kinds": ["another"],
-    "sealed_secret": '{"v": 1, "kid": "", "ct": ""}',
+    "period": "day",
+    "unit": "usd",
 }
 
 

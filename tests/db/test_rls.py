@@ -24,12 +24,12 @@ Admin = psycopg.Connection[Any]
 
 TABLES = sorted(table.name for table in tables.metadata.sorted_tables)
 VIEWS = [
+    "daily_cost_summary",
     "data_source_summary",
     "document_lineage",
     "documents_with_metadata",
     "processing_job_summary",
     "project_summary",
-    "source_freshness",
     "sync_job_summary",
 ]
 

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from psycopg import sql
 from psycopg.types.json import Jsonb
+from sqlalchemy import Column
 
 from tests.conftest import DatabaseUrls
 from tests.db.rows import APPEND_ONLY, Library
@@ -28,8 +29,7 @@ Row = dict[str, Any]
 
 WRITABLE = [table for table in TABLES if table not in APPEND_ONLY]
 CHANGEABLE = [table for table in WRITABLE if table != "document_tags"]  # a link cannot be updated at all
-WITHOUT_ID = ("chunks", "document_tags", "processing_outcomes", "sync_containers", "sync_items")
-WITH_ID = [table for table in WRITABLE if table not in WITHOUT_ID]
+WITH_ID = [table for table in WRITABLE if "id" in tables.metadata.tables[f"app.{table}"].columns]
 NATURAL_KEYS = [table for table in WRITABLE if table not in WITH_ID]
 
 
@@ -82,10 +82,6 @@ def alices_rows_stay(admin: Admin, alices: Library, bobs: Library) -> Iterator[N
     assert {table: _rows(admin, table, "alice") for table in TABLES} == before
 
 
-GENERATED = {"place_start"}
-"""Columns that nobody may write."""
-
-
 def _rows(admin: Admin, table: str, user_id: str) -> list[Row]:
     statement = sql.SQL("SELECT to_jsonb(t) FROM {} t WHERE user_id = %s ORDER BY to_jsonb(t)::text")
     return [row for (row,) in admin.execute(statement.format(sql.Identifier("app", table)), [user_id])]
@@ -95,9 +91,13 @@ def _on(table: str, statement: str) -> sql.Composed:
     return sql.SQL(statement).format(sql.Identifier("app", table))
 
 
+def _is_writable(column: Column[Any] | None) -> bool:
+    return column is not None and column.computed is None
+
+
 def _insert(table: str, row: Row, ending: str = "") -> tuple[sql.Composed, list[Any]]:
     columns_of = tables.metadata.tables[f"app.{table}"].columns
-    columns = sql.SQL(", ").join(sql.Identifier(name) for name in row if name in columns_of and name not in GENERATED)
+    columns = sql.SQL(", ").join(sql.Identifier(name) for name in row if _is_writable(columns_of.get(name)))
     statement = sql.SQL("INSERT INTO {0} ({2}) SELECT {2} FROM jsonb_populate_record(NULL::{0}, %s) {1}")
     return statement.format(sql.Identifier("app", table), sql.SQL(ending), columns), [Jsonb(row)]
 
@@ -154,9 +154,11 @@ def test_upsert_over_anothers_id_is_refused(bob: Attacker, admin: Admin) -> None
     for table in WITH_ID:
         taken = _rows(admin, table, "alice")[0]["id"]
         row = _copy_of_bobs(admin, table, id=taken)
-        for name in ("name", "idempotency_key", "model", "external_id", "dedup_key"):
+        for name in ("name", "idempotency_key", "model", "external_id"):
             if name in row:
                 row[name] = "another"
+        if table == "budgets":
+            row["period"] = "run"
         assert bob.state_of(*_insert(table, row, "ON CONFLICT (id) DO UPDATE SET updated_at = now()")) == "42501"
         # Documented limit: DO NOTHING is silent, a plain insert names the key.
         assert bob.run(*_insert(table, row, "ON CONFLICT (id) DO NOTHING")).rowcount == 0
@@ -171,7 +173,9 @@ def test_natural_key_of_another_is_as_unknown_as_one_that_is_free(bob: Attacker,
         for name, column in (("ordinal", 77), ("tag_id", str(uuid4())), ("external_id", "free")):
             if name in free:
                 free[name] = column
-        assert bob.state_of(*_insert(table, taken, ending)) == bob.state_of(*_insert(table, free, ending)) == "23503"
+        # What was spent outlives what it was spent on, so nothing is looked for.
+        state = "00000" if table in ("billing_records", "observability_metrics") else "23503"
+        assert bob.state_of(*_insert(table, taken, ending)) == bob.state_of(*_insert(table, free, ending)) == state
 
 
 def test_names_that_another_uses_are_free(admin: Admin) -> None:
@@ -206,7 +210,7 @@ def test_no_row_attaches_to_anothers_parent_and_the_error_is_that_of_a_parent_th
     assert len(references) == sum(len(table.foreign_key_constraints) for table in tables.metadata.sorted_tables)
     for table, column, parent in references:
         hers = _rows(admin, parent, "alice")[0]["id"]
-        row = _copy_of_bobs(admin, table, external_id="new", idempotency_key="new", name="new", dedup_key="new")
+        row = _copy_of_bobs(admin, table, external_id="new", idempotency_key="new", name="new")
         if "ordinal" in row:
             row["ordinal"] = 99
         attached = bob.state_of(*_insert(table, {**row, column: hers}))
@@ -327,12 +331,7 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
              FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
             WHERE nspname = 'app' AND prosecdef ORDER BY 1"""
     ).fetchall()
-    triggers = [definer for definer in definers if definer[1] == "trigger"]
-    assert triggers == [
-        (name, "trigger", "wp_counter")
-        for name in ("audit_change", "count_documents", "note_job_status", "note_source_state", "queue_deliveries")
-    ]
-    definers = [definer for definer in definers if definer not in triggers]
+    definers.remove(("count_documents", "trigger", "wp_counter"))
     due = (
         "TABLE(id uuid, user_id text, data_source_id uuid, schedule_type text, schedule_config jsonb,"
         " timezone text, next_run_at timestamp with time zone)"
@@ -340,13 +339,12 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
     assert definers == [
         ("audit_append", "bigint", "wp_counter"),
         ("audit_append_for", "bigint", "wp_counter"),
+        ("audit_change", "trigger", "wp_counter"),
         ("audit_head", "TABLE(seq bigint, hash bytea)", "wp_counter"),
         ("audit_verify", "TABLE(seq bigint, problem text)", "wp_counter"),
         ("data_source_owner", "text", "wp_counter"),
         ("data_sources_of_type", "TABLE(data_source_id uuid)", "wp_counter"),
-        ("due_deliveries", "TABLE(user_id text, webhook_id uuid, delivery_id uuid)", "wp_counter"),
         ("due_syncs", due, "wp_counter"),
-        ("freshness_changes", "TABLE(user_id text, data_source_id uuid)", "wp_counter"),
         ("processing_job_owner", "text", "wp_counter"),
         (
             "processing_jobs_to_start",
@@ -357,7 +355,6 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
         ("rate_take", "double precision", "wp_counter"),
         ("silent_processing_jobs", "TABLE(processing_job_id uuid, user_id text, attempt integer)", "wp_counter"),
         ("sources_to_probe", "TABLE(user_id text, data_source_id uuid)", "wp_counter"),
-        ("webhook_owners", "TABLE(user_id text)", "wp_counter"),
     ]
     told = json.dumps(bob.run("SELECT * FROM app.sources_to_probe('local_folder', 10)").fetchall(), default=str)
     assert "notes" not in told
@@ -368,18 +365,11 @@ def test_role_across_users_may_read_ids_and_write_counts_only(admin: Admin) -> N
         """SELECT table_name, column_name FROM information_schema.column_privileges
             WHERE grantee = 'wp_counter' AND table_schema = 'app' AND privilege_type <> 'SELECT'"""
     ).fetchall()
-    written_by_triggers = {"events", "webhook_deliveries", *APPEND_ONLY}
-    assert sorted(pair for pair in granted if pair[0] not in written_by_triggers) == [
-        ("projects", "document_count"),
-        ("tags", "document_count"),
-        ("webhooks", "updated_at"),  # which lets a row be locked
-    ]
+    written_by_the_database = [each for each in granted if each[0] not in APPEND_ONLY]
+    assert sorted(written_by_the_database) == [("projects", "document_count"), ("tags", "document_count")]
     secret = "SELECT has_column_privilege('wp_counter', 'app.data_sources', %s, 'SELECT')"
     for column in ("auth_data", "cursor", "config", "name"):
         assert admin.execute(secret, [column]).fetchall() == [(False,)]
-    secret = "SELECT has_column_privilege('wp_counter', 'app.' || %s, %s, 'SELECT')"
-    for table, column in (("webhooks", "url"), ("webhooks", "sealed_secret"), ("events", "message")):
-        assert admin.execute(secret, [table, column]).fetchall() == [(False,)]
     assert admin.execute("SELECT has_table_privilege('wp_counter', 'app.documents', 'SELECT')").fetchall() == [(False,)]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -226,4 +227,15 @@ def test_importing_settings_loads_no_heavy_library() -> None:
 def test_rate_of_nothing_is_refused(monkeypatch: pytest.MonkeyPatch, given: str, complaint: str) -> None:
     monkeypatch.setenv("WORKSTATION_RATES", given)
     with pytest.raises(InvalidRequestError, match=complaint):
+        Settings.load()
+
+
+def test_prices_are_exact_and_never_negative(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORKSTATION_PRICES", '{"bge-m3": 0.01}')
+    assert Settings.load().prices == {"bge-m3": Decimal("0.01")}
+    monkeypatch.setenv("WORKSTATION_PRICES", '{"bge-m3": -1}')
+    with pytest.raises(InvalidRequestError, match="WORKSTATION_PRICES: `bge-m3`: Input should be greater than"):
+        Settings.load()
+    monkeypatch.setenv("WORKSTATION_PRICES", "cheap")
+    with pytest.raises(InvalidRequestError, match="WORKSTATION_PRICES: is not JSON such as"):
         Settings.load()

@@ -18,12 +18,12 @@ _ELSEWHERE = sorted(path for path in _PACKAGE.rglob("*.py") if path.parent.name 
 
 _TABLES = {table.name for table in tables.metadata.sorted_tables}
 _VIEWS = {
+    "daily_cost_summary",
     "data_source_summary",
     "document_lineage",
     "documents_with_metadata",
     "processing_job_summary",
     "project_summary",
-    "source_freshness",
     "sync_job_summary",
 }
 
@@ -31,9 +31,7 @@ _VIEWS = {
 ACROSS_USERS = {
     "data_source_owner",
     "data_sources_of_type",
-    "due_deliveries",
     "due_syncs",
-    "freshness_changes",
     "processing_job_owner",
     "processing_jobs_to_start",
     "rate_penalise",
@@ -41,10 +39,8 @@ ACROSS_USERS = {
     "silent_processing_jobs",
     "sources_to_probe",
     "verify_rls",
-    "webhook_owners",
 }
-# What needs no owner beside it, and a function that takes one.
-CONTEXT = {"set_current_user_id", "user_id", "tenant_id", "open_event"}
+CONTEXT = {"set_current_user_id", "user_id", "tenant_id"}
 # Functions that answer for the context's user, whom they look up themselves.
 OF_THE_CONTEXT = {"audit_append", "audit_head", "audit_verify"}
 

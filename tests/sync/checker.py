@@ -27,6 +27,7 @@ class Violations:
     orphan_documents: int = 0
     running_jobs: int = 0
     unbalanced_jobs: int = 0
+    misbilled_jobs: int = 0
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) for field in fields(self))
@@ -63,6 +64,15 @@ def check(admin_url: str, user: str, truth: dict[str, str]) -> Violations:
                    + items_unchanged + items_skipped + items_deleted + items_failed""",
             user,
         )
+        misbilled = _one(
+            connection,
+            """
+            SELECT count(*) FROM app.sync_jobs j LEFT JOIN LATERAL (
+                   SELECT coalesce(sum(quantity), 0) AS tokens, coalesce(sum(cost), 0) AS cost FROM app.billing_records b
+                    WHERE b.user_id = j.user_id AND b.job_id = j.id) billed ON true
+             WHERE user_id = %s AND (billed.tokens, billed.cost) <> (j.embedding_tokens, j.cost)""",
+            user,
+        )
     paths = Counter(row[0] for row in live)
     generations = {(row[1], row[3]): (row[2], row[4]) for row in live}
     return Violations(
@@ -76,6 +86,7 @@ def check(admin_url: str, user: str, truth: dict[str, str]) -> Violations:
         orphan_documents=orphan_documents,
         running_jobs=running,
         unbalanced_jobs=unbalanced,
+        misbilled_jobs=misbilled,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from workstation_pipelines.db import data_sources, documents, sync_items
+from workstation_pipelines.db import data_sources, documents, metering, sync_items
 from workstation_pipelines.db.engine import raw
 from workstation_pipelines.sync import batch, run
 
@@ -66,6 +66,18 @@ def _deletes_keep_documents() -> None:
     _replace(sync_items, "mark_deleted", mark_deleted)
 
 
+def _bills_in_their_own_transaction() -> None:
+    """Commits what a page is billed before the page: a kill in between bills it twice."""
+    original = metering.record
+
+    def record(connection: Any, **arguments: Any) -> None:
+        original(connection, **arguments)
+        raw(connection).commit()
+        raw(connection).execute("SELECT app.set_current_user_id(%s)", [arguments["user_id"]])
+
+    _replace(metering, "record", record)
+
+
 def _no_fence() -> None:
     """Lets a holder write whose lease was taken over."""
     _replace(batch, "prove_lease", lambda connection, lease: None)
@@ -83,6 +95,7 @@ MUTANTS: dict[str, Callable[[], None]] = {
     "promote_before_work": _promote_before_work,
     "old_chunks_stay": _old_chunks_stay,
     "deletes_keep_documents": _deletes_keep_documents,
+    "bills_in_their_own_transaction": _bills_in_their_own_transaction,
     "no_fence": _no_fence,
 }
 

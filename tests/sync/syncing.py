@@ -7,6 +7,7 @@ import os
 import signal
 import traceback
 from dataclasses import dataclass, field
+from decimal import Decimal
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from tempfile import mkstemp
@@ -29,6 +30,8 @@ from workstation_pipelines.sync.run import SyncParts, SyncRequest, drive, run_sy
 from workstation_pipelines.sync.vectorize import Vectorizer
 
 new_id = Uuid7()
+
+TOKEN_PRICE = Decimal("0.00000002")
 
 # A server process that has imported everything forks each child: a kill test then costs its sync, not its imports.
 _FORKS = multiprocessing.get_context("forkserver")
@@ -97,7 +100,7 @@ def vectorizer(database: Database, user: str, embedder: DigestEmbedder) -> Vecto
             overlap_tokens=0,
             new_id=new_id,
         )
-    return Vectorizer(FixedSplitter(), embedder, config)
+    return Vectorizer(FixedSplitter(), embedder, config, TOKEN_PRICE)
 
 
 def sync(wish: Wish, embedder: DigestEmbedder | None = None) -> JobResult:

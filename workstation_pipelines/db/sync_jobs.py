@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -52,7 +53,7 @@ _ADVANCE = text(
            items_processed = items_processed + :processed, bytes_processed = bytes_processed + :bytes_fetched,
            provider_calls = provider_calls + :provider_calls, chunks_embedded = chunks_embedded + :chunks_embedded,
            chunks_reused = chunks_reused + :chunks_reused,
-           embedding_tokens = embedding_tokens + :embedding_tokens, pages = pages + :pages,
+           embedding_tokens = embedding_tokens + :embedding_tokens, cost = cost + :cost, pages = pages + :pages,
            progress_data = :progress, heartbeat_at = now()
      WHERE user_id = :user_id AND id = :id AND fence = :fence
     RETURNING cancel_requested"""
@@ -160,9 +161,19 @@ def start(
 
 
 def advance(
-    connection: Connection, lease: Lease, *, job_id: SyncJobId, counts: Counts, pages: int, progress: Mapping[str, Any]
+    connection: Connection,
+    lease: Lease,
+    *,
+    job_id: SyncJobId,
+    counts: Counts,
+    pages: int,
+    progress: Mapping[str, Any],
+    cost: Decimal = Decimal(0),
 ) -> bool:
-    """Add a page's counts and move the resume point, in the page's transaction; return whether a cancel was requested."""
+    """Add a page's counts and its cost in USD and move the resume point, in the page's transaction.
+
+    Returns whether a cancel was requested.
+    """
     processed = counts.created + counts.updated + counts.unchanged + counts.skipped + counts.deleted + counts.failed
     values = {name: getattr(counts, name) for name in Counts.__slots__}
     cancel = connection.execute(
@@ -170,6 +181,7 @@ def advance(
         {
             **values,
             "processed": processed,
+            "cost": cost,
             "pages": pages,
             "progress": dict(progress),
             "user_id": lease.user_id,

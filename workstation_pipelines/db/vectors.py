@@ -22,6 +22,7 @@ class StaleDocument:
     title: str
     generation: int
     problem: str
+    data_source_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def stale(
     rows = connection.execute(
         text(
             """
-            SELECT d.id, d.title, d.live_generation,
+            SELECT d.id, d.title, d.live_generation, d.data_source_id,
                    CASE WHEN d.index_config_id IS DISTINCT FROM :config THEN 'older index config'
                         WHEN c.chunks <> d.chunk_count OR c.chunks <> c.last + 1 THEN 'chunks missing'
                         WHEN c.vectors <> c.chunks THEN 'vectors missing'
@@ -128,7 +129,10 @@ def stale(
         ),
         {"user_id": user_id, "config": index_config_id, "source": data_source_id, "after": after, "limit": limit},
     )
-    return [StaleDocument(DocumentId(row.id), row.title, row.live_generation, row.problem) for row in rows]
+    return [
+        StaleDocument(DocumentId(row.id), row.title, row.live_generation, row.problem, row.data_source_id)
+        for row in rows
+    ]
 
 
 def stored_texts(

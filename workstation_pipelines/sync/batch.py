@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from workstation_pipelines.db import documents, sync_containers, sync_failures, sync_items, sync_jobs
+from sqlalchemy import Connection
+
+from workstation_pipelines.db import documents, metering, sync_containers, sync_failures, sync_items, sync_jobs
 from workstation_pipelines.db.data_sources import Lease, prove_lease
 from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.sync_items import ItemMove, ItemWrite
 from workstation_pipelines.db.wire import TsvectorPacker
 from workstation_pipelines.errors import ReauthorizeError, RetryableError
-from workstation_pipelines.model import Container, Counts, ItemFailure, NewId, SyncJobId
+from workstation_pipelines.model import Container, Counts, ItemFailure, Measure, NewId, SyncJobId, Usage
 from workstation_pipelines.sync.faults import Faults
 
 
@@ -38,6 +42,8 @@ class Batch:
     fresh_vectors: Mapping[bytes, bytes] = field(default_factory=dict)
     ended_by: RetryableError | ReauthorizeError | None = None
     containers: Sequence[Container] = ()
+    usages: Sequence[Usage] = ()
+    measures: Sequence[Measure] = ()
 
 
 class BatchWriter:
@@ -67,6 +73,7 @@ class BatchWriter:
         Raises FencedError, and then nothing of the batch is stored.
         """
         lease, job_id = self._lease, self._job_id
+        begun_s = time.perf_counter()
         sweep_id = UUID(progress["sweep_id"]) if progress.get("sweep_id") else None
         with self._database.transaction_with_rls(lease.user_id) as connection:
             prove_lease(connection, lease)
@@ -94,9 +101,22 @@ class BatchWriter:
             self._faults.reach("page_items_written")
             sync_failures.record(connection, lease, job_id=job_id, failures=batch.failures, new_id=self._new_id)
             sync_failures.resolve(connection, lease, external_ids=batch.resolved)
+            self._meter(connection, batch, wrote_s=time.perf_counter() - begun_s)
             cancel = sync_jobs.advance(
-                connection, lease, job_id=job_id, counts=batch.counts, pages=pages, progress=progress
+                connection,
+                lease,
+                job_id=job_id,
+                counts=batch.counts,
+                cost=sum((usage.cost for usage in batch.usages), Decimal(0)),
+                pages=pages,
+                progress=progress,
             )
             self._faults.reach("page_before_commit")
         self._faults.reach("page_committed")
         return cancel
+
+    def _meter(self, connection: Connection, batch: Batch, *, wrote_s: float) -> None:
+        user_id, data_source_id = self._lease.user_id, self._lease.data_source_id
+        metering.record(connection, user_id=user_id, usages=batch.usages)
+        measures = [*batch.measures, Measure("write", "duration_s", 1, wrote_s, wrote_s)]
+        metering.observe(connection, user_id=user_id, data_source_id=data_source_id, measures=measures)

@@ -34,7 +34,8 @@ class Committer:
         told = self.settle() or self._was_settled
         self._was_settled = False
         calls = job.uncounted_calls()
-        batch = replace(batch, counts=batch.counts.plus(Counts(provider_calls=calls)))
+        measures = [*batch.measures, *job.measures.take()]
+        batch = replace(batch, counts=batch.counts.plus(Counts(provider_calls=calls)), measures=measures)
         job.calls_counted += calls
         self._in_flight = (batch, self._executor.submit(self._writer.write, batch, pages=pages, progress=progress))
         job.pages += pages

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from workstation_pipelines.db import documents, nearest, sync_items, vectors
+from sqlalchemy import Connection
+
+from workstation_pipelines.db import documents, metering, nearest, sync_items, vectors
 from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.vectors import StaleDocument, StoredText
 from workstation_pipelines.db.wire import TsvectorPacker
-from workstation_pipelines.model import UserId
+from workstation_pipelines.model import Measure, UserId
 from workstation_pipelines.sync.vectorize import Vectorizer, content_hash
 
 DOCUMENTS_A_BATCH = 100
 MOST_NAMED = 1000
 HASHES_CHECKED = 200
+
+Sources = Mapping[UUID, UUID | None]
+"""Documents to rework -> the data source each is from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +121,13 @@ def reindex(
         if not batch:
             return
         last = batch[-1].id
-        lacking = [document.id for document in batch if document.problem == "vectors missing"]
-        others = [document.id for document in batch if document.problem != "vectors missing"]
+        lacking: Sources = {each.id: each.data_source_id for each in batch if each.problem == "vectors missing"}
+        others: Sources = {each.id: each.data_source_id for each in batch if each.problem != "vectors missing"}
         done = Reworked()
         if lacking:
-            done = done.plus(_fill_in(database, vectorizer, user_id=user_id, document_ids=lacking))
+            done = done.plus(_fill_in(database, vectorizer, user_id=user_id, sources=lacking))
         if others:
-            done = done.plus(_recut(database, vectorizer, user_id=user_id, document_ids=others, packer=packer))
+            done = done.plus(_recut(database, vectorizer, user_id=user_id, sources=others, packer=packer))
         yield done
 
 
@@ -139,25 +145,31 @@ def promote(database: Database, *, user_id: UserId) -> Iterator[int]:
         yield moved
 
 
-def _fill_in(database: Database, vectorizer: Vectorizer, *, user_id: UserId, document_ids: Sequence[UUID]) -> Reworked:
+def _fill_in(database: Database, vectorizer: Vectorizer, *, user_id: UserId, sources: Sources) -> Reworked:
     with database.transaction_with_rls(user_id) as connection:
-        missing = vectors.missing(connection, user_id=user_id, document_ids=document_ids)
+        missing = vectors.missing(connection, user_id=user_id, document_ids=list(sources))
         wanted = {text_hash: (text, tokens) for _, _, _, text_hash, text, tokens in missing}
         found = vectors.embedded_before(
             connection, user_id=user_id, index_config_id=vectorizer.config.id, text_hashes=wanted
         )
+    begun_s = time.perf_counter()
     new = {key: text for key, (text, _) in wanted.items() if key not in found}
     fresh = vectorizer.embed(new)
+    took_s = time.perf_counter() - begun_s
     values = {**found, **fresh}
+    first_seen = {key: document for document, _, _, key, _, _ in reversed(missing) if key in new}
+    spent: dict[UUID, int] = {}
+    for key, document in first_seen.items():
+        spent[document] = spent.get(document, 0) + wanted[key][1]
     with database.transaction_with_rls(user_id) as connection:
-        documents.lock(connection, user_id=user_id, document_ids=document_ids)
+        documents.lock(connection, user_id=user_id, document_ids=list(sources))
         vectors.fill(
             connection,
             user_id=user_id,
             vectors=[(document, gen, ordinal, values[key]) for document, gen, ordinal, key, _, _ in missing],
         )
-    tokens = sum(wanted[key][1] for key in new)
-    return Reworked(len(document_ids), len(missing), len(fresh), len(missing) - len(fresh), tokens)
+        _meter(connection, vectorizer, user_id=user_id, spent=spent, sources=sources, took_s=took_s)
+    return Reworked(len(sources), len(missing), len(fresh), len(missing) - len(fresh), sum(spent.values()))
 
 
 def _recut(
@@ -165,7 +177,7 @@ def _recut(
     vectorizer: Vectorizer,
     *,
     user_id: UserId,
-    document_ids: Sequence[UUID],
+    sources: Sources,
     packer: TsvectorPacker,
 ) -> Reworked:
     def embedded_before(hashes: Iterable[bytes]) -> Mapping[bytes, bytes]:
@@ -175,14 +187,42 @@ def _recut(
             )
 
     with database.transaction_with_rls(user_id) as connection:
-        texts = vectors.stored_texts(connection, user_id=user_id, document_ids=document_ids)
+        texts = vectors.stored_texts(connection, user_id=user_id, document_ids=list(sources))
     cuts = {stored.id: vectorizer.cut(stored.text, stored.headings, stored.language) for stored in texts}
+    begun_s = time.perf_counter()
     done = vectorizer.vectorize((cut for each in cuts.values() for cut in each), embedded_before)
+    took_s = time.perf_counter() - begun_s
     writes = [next_generation(stored, vectorizer, done.chunks(cuts[stored.id])) for stored in texts]
+    spent = done.tokens_by_document(cuts.items())
     with database.transaction_with_rls(user_id) as connection:
         finished = documents.rechunk(connection, user_id=user_id, writes=writes, packer=packer)
+        # Also what was embedded for a document that has moved on meanwhile: it was spent.
+        _meter(connection, vectorizer, user_id=user_id, spent=spent, sources=sources, took_s=took_s)
     chunks = sum(len(cuts[stored.id]) for stored in texts)
     return Reworked(len(finished), chunks, done.embedded, done.reused, done.tokens)
+
+
+def _meter(
+    connection: Connection,
+    vectorizer: Vectorizer,
+    *,
+    user_id: UserId,
+    spent: Mapping[UUID, int],
+    sources: Sources,
+    took_s: float,
+) -> None:
+    by_source: dict[UUID | None, dict[UUID, int]] = {}
+    for document_id, tokens in spent.items():
+        by_source.setdefault(sources[document_id], {})[document_id] = tokens
+    usages = [
+        usage
+        for data_source_id, each in by_source.items()
+        for usage in vectorizer.usages(each, data_source_id=data_source_id, job_id=None)
+    ]
+    metering.record(connection, user_id=user_id, usages=usages)
+    if usages:
+        measures = [Measure("embed", "duration_s", 1, took_s, took_s)]
+        metering.observe(connection, user_id=user_id, data_source_id=None, measures=measures)
 
 
 def next_generation(

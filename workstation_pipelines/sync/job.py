@@ -12,6 +12,7 @@ from workstation_pipelines.index.contract import Extractor
 from workstation_pipelines.model import Counts, JobType, NewId, SyncJobId
 from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sync.faults import Faults
+from workstation_pipelines.sync.measure import Measures
 from workstation_pipelines.sync.vectorize import Vectorizer
 
 
@@ -45,6 +46,7 @@ class Job:
     `counts` are what is committed. `progress` lies behind the page in work and `committed_progress` behind the last batch
     handed over to be committed: what is stored of them lets another run go on. `is_complete` tells that a listing has
     shown everything, `live_before` how many items there were when the job began, and `awaiting` why someone has to look.
+    `measures` are what the next batch is to write besides its own.
     """
 
     id: SyncJobId
@@ -60,6 +62,7 @@ class Job:
     is_complete: bool = False
     awaiting: str = ""
     live_before: int = 0
+    measures: Measures = field(default_factory=Measures)
 
     @property
     def is_listing(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -92,7 +93,17 @@ class PageLoop:
 
     def _listed(self) -> Iterator[Page]:
         job_type = JobType.FULL_SYNC if self._job.request.job_type is JobType.FULL_SYNC else JobType.DELTA
-        for listed in self._source.pages(self._job.progress["cursor"], self._known(), job_type):
+        pages = iter(self._source.pages(self._job.progress["cursor"], self._known(), job_type))
+        while True:
+            begun_s, calls = time.perf_counter(), self._source.provider_calls
+            try:
+                listed = next(pages)
+            except StopIteration:
+                return
+            finally:
+                self._job.measures.add("list", "duration_s", time.perf_counter() - begun_s)
+                if self._source.provider_calls > calls:
+                    self._job.measures.add("list", "calls", self._source.provider_calls - calls)
             page = accepted(listed)
             self._job.parts.faults.reach("page_listed")
             yield page

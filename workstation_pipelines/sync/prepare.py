@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
-from uuid import UUID
 
 from workstation_pipelines.db import vectors
 from workstation_pipelines.db.data_sources import Lease
 from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
-from workstation_pipelines.db.sync_items import ItemMove, ItemWrite
+from workstation_pipelines.db.sync_items import ItemWrite
 from workstation_pipelines.errors import (
     ItemGoneError,
     RateLimitedError,
@@ -31,14 +31,17 @@ from workstation_pipelines.model import (
     ItemFailure,
     NewId,
     StoredItem,
+    SyncJobId,
     SyncStatus,
 )
 from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sync import inside
 from workstation_pipelines.sync.batch import Batch
 from workstation_pipelines.sync.delta import REMOVED_BY_USER, Action, Step, document_title
+from workstation_pipelines.sync.drafts import Drafts
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.intake import storable, storable_item
+from workstation_pipelines.sync.measure import Measures
 from workstation_pipelines.sync.vectorize import Cut, Vectorizer, content_hash
 from workstation_pipelines.text.lexemes import lexer_for
 
@@ -63,6 +66,8 @@ class _Read:
     problem: SkipItemError | RetryableError | None
     stage: str
     came_along: bool = False
+    fetch_s: float | None = None
+    extract_s: float | None = None
 
 
 class BatchBuilder:
@@ -73,6 +78,7 @@ class BatchBuilder:
         *,
         database: Database,
         lease: Lease,
+        job_id: SyncJobId,
         source: Source,
         extractor: Extractor,
         vectorizer: Vectorizer,
@@ -82,12 +88,14 @@ class BatchBuilder:
     ) -> None:
         self._database = database
         self._lease = lease
+        self._job_id = job_id
         self._source = source
         self._extractor = extractor
         self._vectorizer = vectorizer
         self._executor = executor
         self._new_id = new_id
         self._faults = faults
+        self._measures = Measures()
         self._unavailable = 0
         self._gave_out: RetryableError | ReauthorizeError | None = None
 
@@ -103,8 +111,9 @@ class BatchBuilder:
         vectors that a batch not yet committed is about to store. Raises RetryableError and ReauthorizeError when the
         source gave nothing before it gave out, and whatever is a bug.
         """
-        drafts = _Drafts()
+        drafts = Drafts()
         ended_by: RetryableError | ReauthorizeError | None = None
+        calls = self._source.provider_calls
         for step in steps:
             stored_inside = children.get(step.external_id, ())
             if step.action is Action.DELETE:
@@ -119,6 +128,8 @@ class BatchBuilder:
                 raise
             # Else a vendor that serves less than a page between two pauses would never let a page end.
             ended_by = error
+        if self._source.provider_calls > calls:
+            self._measures.add("fetch", "calls", self._source.provider_calls - calls)
         batch = self._with_vectors(drafts, in_flight, frozenset(step.external_id for step in steps))
         return replace(batch, ended_by=ended_by)
 
@@ -127,7 +138,7 @@ class BatchBuilder:
         count, self._unavailable = self._unavailable, 0
         return count
 
-    def _keep(self, step: Step, stored_inside: Sequence[StoredItem], drafts: _Drafts) -> None:
+    def _keep(self, step: Step, stored_inside: Sequence[StoredItem], drafts: Drafts) -> None:
         item, stored = step.item, step.stored
         if item is None or stored is None:
             raise AssertionError(f"{step.action} needs the item and what is stored of it")
@@ -190,6 +201,7 @@ class BatchBuilder:
     def _fetch(self, item: Item, stored: StoredItem | None) -> _Read:
         if self._gave_out is not None:  # another thread was told so: the vendor is not asked again
             raise self._gave_out
+        begun_s = time.perf_counter()
         try:
             content = self._source.fetch(item)
         except ReauthorizeError as error:
@@ -202,23 +214,26 @@ class BatchBuilder:
                 if is_long or self._unavailable > MOST_UNAVAILABLE:
                     self._gave_out = error
                     raise
-            return _Read(item, stored, None, None, error, "fetch")
+            return _Read(item, stored, None, None, error, "fetch", fetch_s=time.perf_counter() - begun_s)
         self._unavailable = 0
         self._faults.reach("item_fetched")
-        return _fetched(item, stored, content)
+        return replace(_fetched(item, stored, content), fetch_s=time.perf_counter() - begun_s)
 
     def _extract(self, read: _Read) -> _Read:
         if read.content is None:
             raise AssertionError("nothing was fetched")
+        begun_s = time.perf_counter()
         try:
             extracted = self._extractor.extract(read.content)
         except (SkipItemError, RetryableError) as error:
             # The bytes are not needed any more, and a batch may hold many of them.
-            return replace(read, content=replace(read.content, body=b""), problem=error, stage="extract")
-        return replace(read, extracted=extracted)
+            content, extract_s = replace(read.content, body=b""), time.perf_counter() - begun_s
+            return replace(read, content=content, problem=error, stage="extract", extract_s=extract_s)
+        return replace(read, extracted=extracted, extract_s=time.perf_counter() - begun_s)
 
-    def _take(self, read: _Read, stored_inside: Sequence[StoredItem], drafts: _Drafts, *, depth: int) -> None:
+    def _take(self, read: _Read, stored_inside: Sequence[StoredItem], drafts: Drafts, *, depth: int) -> None:
         drafts.external_ids.add(read.item.external_id)
+        self._measure(read)
         if read.content is not None and depth == 0:
             drafts.add(fetched=0 if read.came_along else 1, bytes_fetched=len(read.content.body))
         if read.problem is not None:
@@ -232,7 +247,9 @@ class BatchBuilder:
         digest = content_hash(extracted.text)
         cuts: list[Cut] | None = None
         if known != (digest, self._vectorizer.config.id):
+            begun_s = time.perf_counter()
             cuts = self._vectorizer.cut(extracted.text, extracted.headings, extracted.language)
+            self._measures.add("cut", "duration_s", time.perf_counter() - begun_s)
             if not cuts:
                 problem = _nothing_to_find(item)
                 self._take_problem(replace(read, stage="chunk"), problem, stored_inside, drafts)
@@ -251,6 +268,17 @@ class BatchBuilder:
         drafts.documents.append((write, cuts))
         attachments = [*content.attachments, *extracted.children]
         self._take_children(item, attachments, stored_inside, drafts, depth=depth)
+
+    def _measure(self, read: _Read) -> None:
+        add = self._measures.add
+        if read.fetch_s is not None:
+            add("fetch", "duration_s", read.fetch_s)
+            if read.content is not None:
+                add("fetch", "bytes", len(read.content.body))
+        if read.extract_s is not None:
+            add("extract", "duration_s", read.extract_s)
+        if read.problem is not None:
+            add(read.stage, "errors", 1)
 
     def _with_text(
         self, write: DocumentWrite, stored: StoredItem | None, extracted: Extracted, digest: str
@@ -271,7 +299,7 @@ class BatchBuilder:
         read: _Read,
         problem: SkipItemError | RetryableError,
         stored_inside: Sequence[StoredItem],
-        drafts: _Drafts,
+        drafts: Drafts,
     ) -> None:
         item, stored = read.item, read.stored
         external_hash = storable(read.content.external_hash) if read.content is not None else item.external_hash
@@ -311,7 +339,7 @@ class BatchBuilder:
         parent: Item,
         attachments: Sequence[Attachment],
         stored_inside: Sequence[StoredItem],
-        drafts: _Drafts,
+        drafts: Drafts,
         *,
         depth: int,
     ) -> None:
@@ -350,7 +378,7 @@ class BatchBuilder:
             source_modified_at=item.external_modified_at,
         )
 
-    def _with_vectors(self, drafts: _Drafts, in_flight: Mapping[bytes, bytes], external_ids: frozenset[str]) -> Batch:
+    def _with_vectors(self, drafts: Drafts, in_flight: Mapping[bytes, bytes], external_ids: frozenset[str]) -> Batch:
         def embedded_before(hashes: Iterable[bytes]) -> Mapping[bytes, bytes]:
             found = {key: in_flight[key] for key in hashes if key in in_flight}
             rest = [key for key in hashes if key not in found]
@@ -365,7 +393,12 @@ class BatchBuilder:
             return found
 
         every_cut = [cut for _, cuts in drafts.documents for cut in cuts or ()]
+        begun_s = time.perf_counter()
         done = self._vectorizer.vectorize(every_cut, embedded_before)
+        if done.embedded:
+            self._measures.add("embed", "duration_s", time.perf_counter() - begun_s)
+        tokens = done.tokens_by_document((write.id, cuts) for write, cuts in drafts.documents if cuts)
+        source_id = self._lease.data_source_id
         writes = [
             write if cuts is None else replace(write, chunks=done.chunks(cuts)) for write, cuts in drafts.documents
         ]
@@ -382,36 +415,9 @@ class BatchBuilder:
             counts=Counts(**drafts.counts),
             external_ids=external_ids | drafts.external_ids,
             fresh_vectors=done.fresh,
+            usages=self._vectorizer.usages(tokens, data_source_id=source_id, job_id=self._job_id),
+            measures=self._measures.take(),
         )
-
-
-class _Drafts:
-    """A batch while it is being put together."""
-
-    def __init__(self) -> None:
-        self.items: list[ItemWrite] = []
-        self.documents: list[tuple[DocumentWrite, list[Cut] | None]] = []
-        self.failures: list[ItemFailure] = []
-        self.resolved: list[str] = []
-        self.deleted: list[str] = []
-        self.dropped: list[UUID] = []
-        self.seen: list[str] = []
-        self.moved: list[ItemMove] = []
-        self.external_ids: set[str] = set()
-        self.counts: dict[str, int] = {}
-
-    def add(self, **amounts: int) -> None:
-        for name, amount in amounts.items():
-            self.counts[name] = self.counts.get(name, 0) + amount
-
-    def count(self, outcome: str) -> None:
-        self.add(found=1)
-        self.add(**{outcome: 1})
-
-    def delete(self, external_ids: Sequence[str]) -> None:
-        self.deleted += external_ids
-        self.resolved += external_ids
-        self.add(found=len(external_ids), deleted=len(external_ids))
 
 
 def _is_as_stored(item: Item, stored: StoredItem) -> bool:

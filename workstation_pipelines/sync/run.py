@@ -13,7 +13,7 @@ from contextlib import ExitStack
 
 from sqlalchemy import Connection
 
-from workstation_pipelines.db import data_sources, sync_containers, sync_failures, sync_items, sync_jobs
+from workstation_pipelines.db import data_sources, metering, sync_containers, sync_failures, sync_items, sync_jobs
 from workstation_pipelines.db.data_sources import DataSource, Lease
 from workstation_pipelines.errors import (
     CancelledError,
@@ -145,6 +145,7 @@ class _Run:
             builder = BatchBuilder(
                 database=parts.database,
                 lease=self._lease,
+                job_id=job.id,
                 source=self._source,
                 extractor=parts.extractor,
                 vectorizer=parts.vectorizer,
@@ -187,6 +188,7 @@ class _Run:
                 message=message,
                 provider_calls=self._job.uncounted_calls(),
             )
+            self._observe(connection)
             data_sources.promote(
                 connection,
                 self._lease,
@@ -234,12 +236,22 @@ class _Run:
                     provider_calls=self._job.uncounted_calls(),
                 )
                 if was_running:  # else a newer run has taken over, and knows better
+                    self._observe(connection)
                     if connection_status is None:
                         self._set_status(connection, *self._status_before)
                     else:  # only a grant that is gone says anything new of the connection
                         self._set_status(connection, connection_status, storable(message), needs_reauth=True)
         except RetryableError:
             return
+
+    def _observe(self, connection: Connection) -> None:
+        """Write how the listing behind the last batch went."""
+        metering.observe(
+            connection,
+            user_id=self._lease.user_id,
+            data_source_id=self._lease.data_source_id,
+            measures=self._job.measures.take(),
+        )
 
     def _result(self, status: JobStatus, message: str) -> JobResult:
         return JobResult(self._job.id, status, self._job.counts, self._job.pages, message)

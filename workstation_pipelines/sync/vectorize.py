@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from hashlib import blake2b
+from uuid import UUID
 
 from workstation_pipelines.db.documents import ChunkWrite
 from workstation_pipelines.db.wire import TsvectorPacker, halfvecs
 from workstation_pipelines.index.contract import Embedder, Splitter
-from workstation_pipelines.model import Chunk, Heading, IndexConfig
+from workstation_pipelines.model import Chunk, Heading, IndexConfig, Usage
 from workstation_pipelines.text.lexemes import lexer_for
 
 Lookup = Callable[[Iterable[bytes]], Mapping[bytes, bytes]]
@@ -38,12 +40,29 @@ class Vectorized:
     def chunks(self, cuts: Sequence[Cut]) -> list[ChunkWrite]:
         return [ChunkWrite(cut.chunk, cut.text_hash, cut.tsvector, self.vectors[cut.text_hash]) for cut in cuts]
 
+    def tokens_by_document(self, cuts: Iterable[tuple[UUID, Sequence[Cut]]]) -> dict[UUID, int]:
+        """Return what each document's new texts took; one that occurs in several counts for the first of them."""
+        unclaimed = set(self.fresh)
+        tokens: dict[UUID, int] = {}
+        for document_id, each in cuts:
+            for cut in each:
+                if cut.text_hash in unclaimed:
+                    unclaimed.remove(cut.text_hash)
+                    tokens[document_id] = tokens.get(document_id, 0) + cut.chunk.token_count
+        return tokens
+
 
 class Vectorizer:
-    """Cuts and embeds under one index config; holds no database connection."""
+    """Cuts and embeds under one index config; holds no database connection.
 
-    def __init__(self, splitter: Splitter, embedder: Embedder, config: IndexConfig) -> None:
+    `token_price` is USD for a token embedded, None when it is not known.
+    """
+
+    def __init__(
+        self, splitter: Splitter, embedder: Embedder, config: IndexConfig, token_price: Decimal | None = Decimal(0)
+    ) -> None:
         self.config = config
+        self.token_price = token_price
         self._splitter = splitter
         self._embedder = embedder
         self._packer = TsvectorPacker()
@@ -67,6 +86,24 @@ class Vectorizer:
         fresh = self.embed({key: chunk.text for key, chunk in new.items()})
         tokens = sum(chunk.token_count for chunk in new.values())
         return Vectorized({**known, **fresh}, fresh, len(fresh), total - len(fresh), tokens)
+
+    def usages(
+        self, tokens_by_document: Mapping[UUID, int], *, data_source_id: UUID | None, job_id: UUID | None
+    ) -> list[Usage]:
+        """Return what embedding is to be billed."""
+        return [
+            Usage(
+                step="embed",
+                provider=self.config.embedder,
+                model=self.config.model,
+                quantity=tokens,
+                unit_price=self.token_price,
+                data_source_id=data_source_id,
+                document_id=document_id,
+                job_id=job_id,
+            )
+            for document_id, tokens in tokens_by_document.items()
+        ]
 
     def embed(self, texts: Mapping[bytes, str]) -> dict[bytes, bytes]:
         """Return hash -> halfvec value for texts by hash."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator, Mapping
+from decimal import Decimal
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +16,7 @@ from workstation_pipelines.db.pacing import PostgresPacer
 from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.identity import Uuid7, utc_now
 from workstation_pipelines.index.contract import Embedder, Splitter
+from workstation_pipelines.index.prices import embedding_price
 from workstation_pipelines.model import IndexConfig, JobResult, JobType, Progress, SourceType, UserId
 from workstation_pipelines.settings import Settings
 from workstation_pipelines.sources import SourceContext, open_source
@@ -120,7 +122,15 @@ class Workspace:
         )
 
     def vectorizer(self, user_id: UserId) -> Vectorizer:
-        return Vectorizer(self.splitter, self.embedder, self.index_config(user_id))
+        return Vectorizer(self.splitter, self.embedder, self.index_config(user_id), self.token_price)
+
+    @cached_property
+    def token_price(self) -> Decimal | None:
+        """USD for one token embedded as the settings choose; None when nobody knows."""
+        settings = self.settings
+        return embedding_price(
+            self.embedder.name, self.embedder.model, base_url=settings.embedding_url, prices=settings.prices
+        )
 
     @cached_property
     def vault(self) -> Vault:

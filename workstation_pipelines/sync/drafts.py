@@ -1,0 +1,40 @@
+"""A batch while it is being put together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from workstation_pipelines.db.documents import DocumentWrite
+from workstation_pipelines.db.sync_items import ItemMove, ItemWrite
+from workstation_pipelines.model import ItemFailure
+from workstation_pipelines.sync.vectorize import Cut
+
+
+class Drafts:
+    """What is to be written for some items, without vectors so far."""
+
+    def __init__(self) -> None:
+        self.items: list[ItemWrite] = []
+        self.documents: list[tuple[DocumentWrite, list[Cut] | None]] = []
+        self.failures: list[ItemFailure] = []
+        self.resolved: list[str] = []
+        self.deleted: list[str] = []
+        self.dropped: list[UUID] = []
+        self.seen: list[str] = []
+        self.moved: list[ItemMove] = []
+        self.external_ids: set[str] = set()
+        self.counts: dict[str, int] = {}
+
+    def add(self, **amounts: int) -> None:
+        for name, amount in amounts.items():
+            self.counts[name] = self.counts.get(name, 0) + amount
+
+    def count(self, outcome: str) -> None:
+        self.add(found=1)
+        self.add(**{outcome: 1})
+
+    def delete(self, external_ids: Sequence[str]) -> None:
+        self.deleted += external_ids
+        self.resolved += external_ids
+        self.add(found=len(external_ids), deleted=len(external_ids))
