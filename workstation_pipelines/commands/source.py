@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workstation_pipelines.commands.exits import ExitCode
 from workstation_pipelines.commands.invocation import Session, open_session
 from workstation_pipelines.commands.output import AsJson, Yes, print_fields, print_json, print_line, print_table
 from workstation_pipelines.commands.questions import confirm
@@ -161,8 +162,13 @@ def schedule(
 
 @app.command()
 def remove(context: typer.Context, name: str, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Remove a source and its documents here. What lies at the source is not touched."""
+    """Remove a source and erase here all that came from it. What lies at the source is not touched.
+
+    What was erased is counted before and after, and certified in the audit log; exit code 1 if anything is left.
+    """
     from workstation_pipelines.db import data_sources
+    from workstation_pipelines.sync.erasure import erase
+    from workstation_pipelines.sync.faults import Faults
 
     with open_session(context) as session:
         source = session.source(name)
@@ -170,17 +176,19 @@ def remove(context: typer.Context, name: str, yes: Yes = False, as_json: AsJson 
             rows = data_sources.summaries(connection, user_id=session.user_id)
         documents = next(row.live_items for row in rows if row.id == source.id)
         confirm(f"Remove {source.name} with its {documents:,} documents and its history?", yes=yes)
-        # Holding the lease keeps a running sync from writing into what is being deleted.
-        with (
-            data_sources.leased(session.workspace.database, source),
-            session.transaction() as connection,
-        ):
-            data_sources.remove(connection, user_id=session.user_id, data_source_id=source.id)
+        certificate = erase(session.workspace.database, source, faults=Faults(session.workspace.settings.fault))
         _forget(session, source)
     if as_json:
-        print_json({"removed": source.id, "name": source.name, "documents": documents})
+        print_json({"removed": source.id, "name": source.name, "documents": documents, "certificate": certificate})
     else:
-        print_line(f"Removed {source.name} and {documents:,} documents. What lies at the source is untouched.")
+        print_line(
+            f"Removed {source.name}: {sum(certificate.before.values()):,} rows of {documents:,} documents, none of them"
+            f" left. `workstation audit show {certificate.number}` is the certificate. What lies at the source is untouched."
+            if certificate.is_complete
+            else f"Removed {source.name}, but not all: `workstation audit show {certificate.number}` says what is left."
+        )
+    if not certificate.is_complete:
+        raise typer.Exit(ExitCode.FAILED)
 
 
 def _known_type(text: str) -> SourceType:

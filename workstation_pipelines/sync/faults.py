@@ -25,6 +25,8 @@ POINTS = (
     "end_committed",
 )
 
+ERASURE_POINTS = ("erasure_begun", "erasure_step", "erasure_before_commit")
+
 
 class Faults:
     """Kills this process with SIGKILL when point `name` is passed for the nth time; `stop` pauses it with SIGSTOP instead."""
@@ -33,9 +35,10 @@ class Faults:
         """`setting` is `name`, `name:nth` or `name:nth:stop`. Raises InvalidRequestError for anything else."""
         name, _, rest = (setting or "").partition(":")
         nth, _, action = rest.partition(":")
-        if name and (name not in POINTS or not (nth or "1").isdigit() or action not in ("", "stop")):
+        known = (*POINTS, *ERASURE_POINTS)
+        if name and (name not in known or not (nth or "1").isdigit() or action not in ("", "stop")):
             raise InvalidRequestError(
-                f"unknown fault {setting!r}: WORKSTATION_FAULT is name[:nth], one of {', '.join(POINTS)}"
+                f"unknown fault {setting!r}: WORKSTATION_FAULT is name[:nth], one of {', '.join(known)}"
             )
         self._name = name
         self._nth = int(nth or 1)
