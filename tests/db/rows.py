@@ -15,6 +15,8 @@ from sqlalchemy import Connection
 from workstation_pipelines.db import (
     data_sources,
     documents,
+    index_namespaces,
+    index_outbox,
     library,
     metering,
     processing,
@@ -243,4 +245,18 @@ def populate(database: Database, user_id: UserId) -> Library:
             project_id=project,
         )
         uploads.add(connection, user_id=user_id, upload_id=uuid4(), name="a.txt", mime_type="", body=b"some text")
+        namespace = add_index(connection, user_id)
+        index_outbox.intend(connection, namespace, documents=[index_outbox.Sent(write.id, 1, 1)])
     return Library(user_id, source, lease, config, job_id, write.id, project, tag, processing_id)
+
+
+def add_index(connection: Connection, user_id: UserId, name: str = "index") -> index_namespaces.IndexNamespace:
+    """Open an index outside the database, with the user's live documents in its outbox."""
+    return index_namespaces.open_namespace(
+        connection,
+        user_id=user_id,
+        namespace_id=uuid4(),
+        index_name=name,
+        host="https://index.example",
+        dimensions=384,
+    )

@@ -32,6 +32,7 @@ ACROSS_USERS = {
     "data_source_owner",
     "data_sources_of_type",
     "due_syncs",
+    "indexes_behind",
     "processing_job_owner",
     "processing_jobs_to_start",
     "rate_penalise",

@@ -357,6 +357,41 @@ audit_logs = _table(
     Index("audit_logs_subject", "user_id", "subject", "seq", postgresql_where=text("subject <> ''")),
 )
 
+index_namespaces = _entity(
+    "index_namespaces",
+    _text("store", "index_name", "host", "status"),
+    _int("dimensions"),
+    UniqueConstraint("user_id", "store", "index_name", name="index_namespaces_name_key"),
+)
+
+index_outbox = _table(
+    "index_outbox",
+    _id("namespace_id"),
+    _id("document_id"),
+    _id("claim", nullable=True),
+    _bigint("seq"),
+    _int("attempts"),
+    _moment("next_try_at", nullable=False),
+    _moment("claimed_until"),
+    _text("last_error"),
+    PrimaryKeyConstraint("user_id", "namespace_id", "document_id", name="index_outbox_pkey"),
+    _belongs_to("index_outbox_namespace_fk", "namespace_id", "index_namespaces", "CASCADE"),
+    Index("index_outbox_due", "next_try_at"),
+)
+
+index_sent = _table(
+    "index_sent",
+    _id("namespace_id"),
+    _id("document_id"),
+    _int("generation", "chunk_count"),
+    Column("lsn", BigInteger),
+    _moment("sent_at", nullable=False),
+    _bool("is_visible"),
+    PrimaryKeyConstraint("user_id", "namespace_id", "document_id", "generation", name="index_sent_pkey"),
+    _belongs_to("index_sent_namespace_fk", "namespace_id", "index_namespaces", "CASCADE"),
+    Index("index_sent_unseen", "user_id", "namespace_id", postgresql_where=text("NOT is_visible")),
+)
+
 billing_records = _table(
     "billing_records",
     _moment("hour", nullable=False),
