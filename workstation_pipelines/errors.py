@@ -14,6 +14,7 @@ WorkstationError
 │   └── ItemGoneError               it was listed, and is not there any more
 ├── BusyError                       another run holds this data source
 ├── FencedError                     this run lost its lease to a newer one: stop, write nothing
+├── BudgetReachedError(wait_s)      the owner's limit on spending: pause until its next period, or until it is raised
 ├── CancelledError                  someone asked this job to stop; what is committed stays
 ├── NotFoundError                   no such thing, or it is not yours (the two look the same on purpose)
 └── InvalidRequestError             the caller's input is wrong and the message says how to mend it
@@ -105,6 +106,14 @@ class BusyError(WorkstationError):
 
 class FencedError(WorkstationError):
     """Raised when a newer run took over; nothing of this run may be written any more."""
+
+
+class BudgetReachedError(WorkstationError):
+    """Raised when the next document would pass a budget; `wait_s` is the time until there is a new one, None for never."""
+
+    def __init__(self, message: str, *, wait_s: float | None = None, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.wait_s = wait_s
 
 
 class CancelledError(WorkstationError):

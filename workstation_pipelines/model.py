@@ -395,6 +395,34 @@ class Measure:
     highest: float
 
 
+class BudgetPeriod(StrEnum):
+    """What a budget is for. Days and months are those of UTC; a run is one sync, or one reindexing."""
+
+    RUN = "run"
+    DAY = "day"
+    MONTH = "month"
+
+
+class BudgetUnit(StrEnum):
+    USD = "usd"
+    TOKENS = "tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A budget at this moment: `spent` of `amount` in its present period, whose end is `wait_s` seconds away.
+
+    `data_source_id` restricts it to one source. What a run has spent is not known here but to the run itself.
+    """
+
+    period: BudgetPeriod
+    unit: BudgetUnit
+    amount: Decimal
+    spent: Decimal = Decimal(0)
+    data_source_id: UUID | None = None
+    wait_s: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """What a running sync tells after each committed page, and once more for each stage that has nothing left to do."""

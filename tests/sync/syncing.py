@@ -22,7 +22,7 @@ from workstation_pipelines.db.data_sources import DataSource
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import WorkstationError
 from workstation_pipelines.identity import Uuid7, utc_now
-from workstation_pipelines.model import DataSourceId, JobResult, JobType, UserId
+from workstation_pipelines.model import BudgetPeriod, BudgetUnit, DataSourceId, JobResult, JobType, Limit, UserId
 from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sources.local_folder.connector import LocalFolder
 from workstation_pipelines.sync.faults import Faults
@@ -53,6 +53,7 @@ class Wish:
     confirm_deletes: bool = True
     fault: str | None = None
     mutant: str | None = None
+    budget_tokens: int | None = None
 
 
 def open_source(wish: Wish) -> Source:
@@ -107,11 +108,16 @@ def sync(wish: Wish, embedder: DigestEmbedder | None = None) -> JobResult:
     """Sync in this process."""
     database = Database(wish.app_url, pool_size=2)
     try:
-        request = SyncRequest(job_type=JobType(wish.job_type), confirm_deletes=wish.confirm_deletes)
+        limits = [] if wish.budget_tokens is None else [_of_run(wish.budget_tokens)]
+        request = SyncRequest(job_type=JobType(wish.job_type), confirm_deletes=wish.confirm_deletes, limits=limits)
         parts = sync_parts(database, wish, embedder or DigestEmbedder())
         return drive(run_sync(parts, data_source(database, wish), request))
     finally:
         database.close()
+
+
+def _of_run(tokens: int) -> Limit:
+    return Limit(BudgetPeriod.RUN, BudgetUnit.TOKENS, Decimal(tokens))
 
 
 @dataclass

@@ -17,16 +17,18 @@ from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.sync_items import ItemMove, ItemWrite
 from workstation_pipelines.db.wire import TsvectorPacker
-from workstation_pipelines.errors import ReauthorizeError, RetryableError
+from workstation_pipelines.errors import BudgetReachedError, ReauthorizeError, RetryableError
 from workstation_pipelines.model import Container, Counts, ItemFailure, Measure, NewId, SyncJobId, Usage
 from workstation_pipelines.sync.faults import Faults
+
+EndedBy = RetryableError | ReauthorizeError | BudgetReachedError
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """What one transaction is to write. Built without touching the database, but for reading known embeddings.
 
-    `ended_by` tells that the source gave out half way: the batch holds what was had until then.
+    `ended_by` tells that the source or a budget gave out half way: the batch holds what was had until then.
     """
 
     item_writes: Sequence[ItemWrite] = ()
@@ -40,7 +42,7 @@ class Batch:
     counts: Counts = field(default_factory=Counts)
     external_ids: frozenset[str] = frozenset()
     fresh_vectors: Mapping[bytes, bytes] = field(default_factory=dict)
-    ended_by: RetryableError | ReauthorizeError | None = None
+    ended_by: EndedBy | None = None
     containers: Sequence[Container] = ()
     usages: Sequence[Usage] = ()
     measures: Sequence[Measure] = ()

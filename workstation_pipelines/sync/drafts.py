@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from uuid import UUID
 
 from workstation_pipelines.db.documents import DocumentWrite
@@ -29,6 +29,24 @@ class Drafts:
     def add(self, **amounts: int) -> None:
         for name, amount in amounts.items():
             self.counts[name] = self.counts.get(name, 0) + amount
+
+    def merge(self, other: Drafts) -> None:
+        """Take over what another holds, behind what is here."""
+        self.items += other.items
+        self.documents += other.documents
+        self.failures += other.failures
+        self.resolved += other.resolved
+        self.deleted += other.deleted
+        self.dropped += other.dropped
+        self.seen += other.seen
+        self.moved += other.moved
+        self.external_ids |= other.external_ids
+        self.add(**other.counts)
+
+    def cuts(self) -> Iterator[Cut]:
+        """Yield every chunk that is to have a vector, in the order of its document."""
+        for _, cuts in self.documents:
+            yield from cuts or ()
 
     def count(self, outcome: str) -> None:
         self.add(found=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -14,7 +14,9 @@ from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.vectors import StaleDocument, StoredText
 from workstation_pipelines.db.wire import TsvectorPacker
-from workstation_pipelines.model import Measure, UserId
+from workstation_pipelines.errors import BudgetReachedError
+from workstation_pipelines.model import Limit, Measure, UserId
+from workstation_pipelines.sync.budget import Allowance, Wanted
 from workstation_pipelines.sync.vectorize import Vectorizer, content_hash
 
 DOCUMENTS_A_BATCH = 100
@@ -98,13 +100,26 @@ def distrust(database: Database, *, user_id: UserId, document_ids: Sequence[UUID
 
 
 def reindex(
-    database: Database, vectorizer: Vectorizer, *, user_id: UserId, data_source_id: UUID | None = None
+    database: Database,
+    vectorizer: Vectorizer,
+    *,
+    user_id: UserId,
+    data_source_id: UUID | None = None,
+    limits: Sequence[Limit] = (),
 ) -> Iterator[Reworked]:
     """Bring stale documents to the wanted index config and fill in missing vectors; yields after each commit.
 
     Nothing is fetched, and texts embedded before under this config are not embedded again. Safe beside a running sync:
-    a document that changes meanwhile keeps what the sync gave it. Idempotent; ends when nothing is stale.
+    a document that changes meanwhile keeps what the sync gave it. Idempotent; ends when nothing is stale. `limits` are
+    budgets for this run besides those that are stored; raises BudgetReachedError behind the last document that fits.
     """
+    allowance = Allowance(
+        database,
+        user_id=user_id,
+        data_source_id=data_source_id,
+        token_price=vectorizer.token_price,
+        own=limits,
+    )
     packer = TsvectorPacker()
     last: UUID | None = None
     while True:
@@ -124,11 +139,17 @@ def reindex(
         lacking: Sources = {each.id: each.data_source_id for each in batch if each.problem == "vectors missing"}
         others: Sources = {each.id: each.data_source_id for each in batch if each.problem != "vectors missing"}
         done = Reworked()
+        over: BudgetReachedError | None = None
         if lacking:
-            done = done.plus(_fill_in(database, vectorizer, user_id=user_id, sources=lacking))
-        if others:
-            done = done.plus(_recut(database, vectorizer, user_id=user_id, sources=others, packer=packer))
-        yield done
+            filled, over = _fill_in(database, vectorizer, allowance, user_id=user_id, sources=lacking)
+            done = done.plus(filled)
+        if others and over is None:
+            recut, over = _recut(database, vectorizer, allowance, user_id=user_id, sources=others, packer=packer)
+            done = done.plus(recut)
+        if done.documents:
+            yield done
+        if over is not None:
+            raise over
 
 
 def promote(database: Database, *, user_id: UserId) -> Iterator[int]:
@@ -145,13 +166,23 @@ def promote(database: Database, *, user_id: UserId) -> Iterator[int]:
         yield moved
 
 
-def _fill_in(database: Database, vectorizer: Vectorizer, *, user_id: UserId, sources: Sources) -> Reworked:
+def _fill_in(
+    database: Database, vectorizer: Vectorizer, allowance: Allowance, *, user_id: UserId, sources: Sources
+) -> tuple[Reworked, BudgetReachedError | None]:
     with database.transaction_with_rls(user_id) as connection:
         missing = vectors.missing(connection, user_id=user_id, document_ids=list(sources))
-        wanted = {text_hash: (text, tokens) for _, _, _, text_hash, text, tokens in missing}
         found = vectors.embedded_before(
-            connection, user_id=user_id, index_config_id=vectorizer.config.id, text_hashes=wanted
+            connection,
+            user_id=user_id,
+            index_config_id=vectorizer.config.id,
+            text_hashes={text_hash for _, _, _, text_hash, _, _ in missing},
         )
+    lacking: dict[UUID, dict[bytes, int]] = {document_id: {} for document_id in sources}
+    for document_id, _, _, key, _, count in missing:
+        lacking[document_id][key] = count
+    affordable, over = _affordable(allowance, lacking, found, sources)
+    missing = [each for each in missing if each[0] in affordable]
+    wanted = {text_hash: (text, tokens) for _, _, _, text_hash, text, tokens in missing}
     begun_s = time.perf_counter()
     new = {key: text for key, (text, _) in wanted.items() if key not in found}
     fresh = vectorizer.embed(new)
@@ -162,35 +193,44 @@ def _fill_in(database: Database, vectorizer: Vectorizer, *, user_id: UserId, sou
     for key, document in first_seen.items():
         spent[document] = spent.get(document, 0) + wanted[key][1]
     with database.transaction_with_rls(user_id) as connection:
-        documents.lock(connection, user_id=user_id, document_ids=list(sources))
+        documents.lock(connection, user_id=user_id, document_ids=list(affordable))
         vectors.fill(
             connection,
             user_id=user_id,
             vectors=[(document, gen, ordinal, values[key]) for document, gen, ordinal, key, _, _ in missing],
         )
         _meter(connection, vectorizer, user_id=user_id, spent=spent, sources=sources, took_s=took_s)
-    return Reworked(len(sources), len(missing), len(fresh), len(missing) - len(fresh), sum(spent.values()))
+    done = Reworked(len(affordable), len(missing), len(fresh), len(missing) - len(fresh), sum(spent.values()))
+    return done, over
 
 
 def _recut(
     database: Database,
     vectorizer: Vectorizer,
+    allowance: Allowance,
     *,
     user_id: UserId,
     sources: Sources,
     packer: TsvectorPacker,
-) -> Reworked:
-    def embedded_before(hashes: Iterable[bytes]) -> Mapping[bytes, bytes]:
-        with database.transaction_with_rls(user_id) as connection:
-            return vectors.embedded_before(
-                connection, user_id=user_id, index_config_id=vectorizer.config.id, text_hashes=hashes
-            )
-
+) -> tuple[Reworked, BudgetReachedError | None]:
     with database.transaction_with_rls(user_id) as connection:
         texts = vectors.stored_texts(connection, user_id=user_id, document_ids=list(sources))
     cuts = {stored.id: vectorizer.cut(stored.text, stored.headings, stored.language) for stored in texts}
+    with database.transaction_with_rls(user_id) as connection:
+        known = vectors.embedded_before(
+            connection,
+            user_id=user_id,
+            index_config_id=vectorizer.config.id,
+            text_hashes={cut.text_hash for each in cuts.values() for cut in each},
+        )
+    tokens: dict[UUID, dict[bytes, int]] = {
+        stored.id: {cut.text_hash: cut.chunk.token_count for cut in cuts[stored.id]} for stored in texts
+    }
+    affordable, over = _affordable(allowance, tokens, known, sources)
+    texts = [stored for stored in texts if stored.id in affordable]
+    cuts = {stored.id: cuts[stored.id] for stored in texts}
     begun_s = time.perf_counter()
-    done = vectorizer.vectorize((cut for each in cuts.values() for cut in each), embedded_before)
+    done = vectorizer.vectorize((cut for each in cuts.values() for cut in each), lambda _hashes: known)
     took_s = time.perf_counter() - begun_s
     writes = [next_generation(stored, vectorizer, done.chunks(cuts[stored.id])) for stored in texts]
     spent = done.tokens_by_document(cuts.items())
@@ -199,7 +239,25 @@ def _recut(
         # Also what was embedded for a document that has moved on meanwhile: it was spent.
         _meter(connection, vectorizer, user_id=user_id, spent=spent, sources=sources, took_s=took_s)
     chunks = sum(len(cuts[stored.id]) for stored in texts)
-    return Reworked(len(finished), chunks, done.embedded, done.reused, done.tokens)
+    return Reworked(len(finished), chunks, done.embedded, done.reused, done.tokens), over
+
+
+def _affordable(
+    allowance: Allowance,
+    tokens: Mapping[UUID, Mapping[bytes, int]],
+    known: Mapping[bytes, bytes],
+    sources: Sources,
+) -> tuple[Collection[UUID], BudgetReachedError | None]:
+    """Return the documents that the budgets allow of `tokens` (document -> text hash -> tokens), and why not all."""
+    limits = allowance.limits()
+    if not limits:
+        return tokens.keys(), None
+    wanted, seen = [], set(known)
+    for document_id, each in tokens.items():
+        wanted.append(Wanted(sum(each[key] for key in each.keys() - seen), sources[document_id]))
+        seen |= each.keys()
+    number, over = allowance.take(limits, wanted)
+    return set(list(tokens)[:number]), over
 
 
 def _meter(

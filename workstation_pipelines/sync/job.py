@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from workstation_pipelines.db.data_sources import DataSource, Lease
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.index.contract import Extractor
-from workstation_pipelines.model import Counts, JobType, NewId, SyncJobId
+from workstation_pipelines.model import Counts, JobType, Limit, NewId, SyncJobId
 from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.measure import Measures
@@ -30,13 +30,17 @@ class SyncParts:
 
 @dataclass(frozen=True, slots=True)
 class SyncRequest:
-    """One wish to sync. `job_id` names a pending job to start; without it a new job is written."""
+    """One wish to sync. `job_id` names a pending job to start; without it a new job is written.
+
+    `limits` are budgets for this sync alone, beside those that are stored.
+    """
 
     job_type: JobType = JobType.MANUAL
     job_id: SyncJobId | None = None
     dagster_run_id: str | None = None
     confirm_deletes: bool = False
     idempotency_key: str | None = None
+    limits: Sequence[Limit] = ()
 
 
 @dataclass(slots=True)

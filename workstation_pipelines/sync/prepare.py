@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
 
@@ -13,6 +13,7 @@ from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.sync_items import ItemWrite
 from workstation_pipelines.errors import (
+    BudgetReachedError,
     ItemGoneError,
     RateLimitedError,
     ReauthorizeError,
@@ -36,7 +37,8 @@ from workstation_pipelines.model import (
 )
 from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sync import inside
-from workstation_pipelines.sync.batch import Batch
+from workstation_pipelines.sync.batch import Batch, EndedBy
+from workstation_pipelines.sync.budget import Allowance, Wanted
 from workstation_pipelines.sync.delta import REMOVED_BY_USER, Action, Step, document_title
 from workstation_pipelines.sync.drafts import Drafts
 from workstation_pipelines.sync.faults import Faults
@@ -83,6 +85,7 @@ class BatchBuilder:
         extractor: Extractor,
         vectorizer: Vectorizer,
         executor: Executor,
+        allowance: Allowance,
         new_id: NewId,
         faults: Faults,
     ) -> None:
@@ -93,6 +96,7 @@ class BatchBuilder:
         self._extractor = extractor
         self._vectorizer = vectorizer
         self._executor = executor
+        self._allowance = allowance
         self._new_id = new_id
         self._faults = faults
         self._measures = Measures()
@@ -109,10 +113,12 @@ class BatchBuilder:
 
         `children` are the stored items found inside earlier versions of these items, however deep; `in_flight` are
         vectors that a batch not yet committed is about to store. Raises RetryableError and ReauthorizeError when the
-        source gave nothing before it gave out, and whatever is a bug.
+        source gave nothing before it gave out, BudgetReachedError when not even the first document fits, and whatever is
+        a bug.
         """
         drafts = Drafts()
-        ended_by: RetryableError | ReauthorizeError | None = None
+        taken: list[Drafts] = []
+        ended_by: EndedBy | None = None
         calls = self._source.provider_calls
         for step in steps:
             stored_inside = children.get(step.external_id, ())
@@ -122,16 +128,23 @@ class BatchBuilder:
                 self._keep(step, stored_inside, drafts)
         try:
             for read in self._read([step for step in steps if step.action is Action.FETCH]):
-                self._take(read, children.get(read.item.external_id, ()), drafts, depth=0)
+                taken.append(Drafts())
+                self._take(read, children.get(read.item.external_id, ()), taken[-1], depth=0)
         except (RetryableError, ReauthorizeError) as error:
-            if not drafts.counts:
+            if not drafts.counts and not taken:
                 raise
             # Else a vendor that serves less than a page between two pauses would never let a page end.
             ended_by = error
         if self._source.provider_calls > calls:
             self._measures.add("fetch", "calls", self._source.provider_calls - calls)
-        batch = self._with_vectors(drafts, in_flight, frozenset(step.external_id for step in steps))
-        return replace(batch, ended_by=ended_by)
+        known = self._embedded_before([cut.text_hash for each in taken for cut in each.cuts()], in_flight)
+        count, over = self._within_budget(taken, known)
+        for each in taken[:count]:
+            drafts.merge(each)
+        if over is not None and not drafts.counts:
+            raise over
+        batch = self._with_vectors(drafts, known, frozenset(step.external_id for step in steps))
+        return replace(batch, ended_by=over or ended_by)
 
     def forget_unavailable(self) -> int:
         """Return how many items in a row could not be had until now, and count anew."""
@@ -378,23 +391,36 @@ class BatchBuilder:
             source_modified_at=item.external_modified_at,
         )
 
-    def _with_vectors(self, drafts: Drafts, in_flight: Mapping[bytes, bytes], external_ids: frozenset[str]) -> Batch:
-        def embedded_before(hashes: Iterable[bytes]) -> Mapping[bytes, bytes]:
-            found = {key: in_flight[key] for key in hashes if key in in_flight}
-            rest = [key for key in hashes if key not in found]
-            if rest:
-                with self._database.transaction_with_rls(self._lease.user_id) as connection:
-                    found |= vectors.embedded_before(
-                        connection,
-                        user_id=self._lease.user_id,
-                        index_config_id=self._vectorizer.config.id,
-                        text_hashes=rest,
-                    )
-            return found
+    def _embedded_before(self, hashes: Sequence[bytes], in_flight: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+        found = {key: in_flight[key] for key in hashes if key in in_flight}
+        rest = {key for key in hashes if key not in found}
+        if rest:
+            with self._database.transaction_with_rls(self._lease.user_id) as connection:
+                found |= vectors.embedded_before(
+                    connection,
+                    user_id=self._lease.user_id,
+                    index_config_id=self._vectorizer.config.id,
+                    text_hashes=rest,
+                )
+        return found
 
-        every_cut = [cut for _, cuts in drafts.documents for cut in cuts or ()]
+    def _within_budget(
+        self, taken: Sequence[Drafts], known: Mapping[bytes, bytes]
+    ) -> tuple[int, BudgetReachedError | None]:
+        """Return how many of `taken` may be embedded, and why not all."""
+        limits = self._allowance.limits()
+        if not limits:
+            return len(taken), None
+        wanted, seen = [], set(known)
+        for each in taken:
+            new = {cut.text_hash: cut.chunk.token_count for cut in each.cuts() if cut.text_hash not in seen}
+            seen |= new.keys()
+            wanted.append(Wanted(sum(new.values()), self._lease.data_source_id))
+        return self._allowance.take(limits, wanted)
+
+    def _with_vectors(self, drafts: Drafts, known: Mapping[bytes, bytes], external_ids: frozenset[str]) -> Batch:
         begun_s = time.perf_counter()
-        done = self._vectorizer.vectorize(every_cut, embedded_before)
+        done = self._vectorizer.vectorize(drafts.cuts(), lambda _hashes: known)
         if done.embedded:
             self._measures.add("embed", "duration_s", time.perf_counter() - begun_s)
         tokens = done.tokens_by_document((write.id, cuts) for write, cuts in drafts.documents if cuts)

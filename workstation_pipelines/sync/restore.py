@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from workstation_pipelines.db import audit, documents, sync_items, tombstones, vectors
+from workstation_pipelines.db import audit, documents, metering, sync_items, tombstones, vectors
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.wire import TsvectorPacker
 from workstation_pipelines.errors import InvalidRequestError, NotFoundError
@@ -60,6 +60,9 @@ def restore(
         if found.id not in revived:
             raise NotFoundError(f"{found.title!r} was restored or purged by somebody else a moment ago")
         at_source = sync_items.readmit(connection, user_id=user_id, document_ids=revived)
+        spent = done.tokens_by_document(cuts.items())
+        usages = vectorizer.usages(spent, data_source_id=found.data_source_id, job_id=None)
+        metering.record(connection, user_id=user_id, usages=usages)
         own = [document_id for document_id in revived if document_id not in at_source]
         sync_items.detach(connection, user_id=user_id, document_ids=own)
         audit.append(

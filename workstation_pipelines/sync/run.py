@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from workstation_pipelines.db import data_sources, metering, sync_containers, sync_failures, sync_items, sync_jobs
 from workstation_pipelines.db.data_sources import DataSource, Lease
 from workstation_pipelines.errors import (
+    BudgetReachedError,
     CancelledError,
     FencedError,
     RateLimitedError,
@@ -25,6 +26,7 @@ from workstation_pipelines.errors import (
 )
 from workstation_pipelines.model import JobResult, JobStatus, Progress, SyncJobId
 from workstation_pipelines.sync.batch import BatchWriter
+from workstation_pipelines.sync.budget import Allowance
 from workstation_pipelines.sync.checkpoint import cursor_to_promote, resume_point, sweep_of
 from workstation_pipelines.sync.committing import Committer
 from workstation_pipelines.sync.intake import storable
@@ -42,8 +44,8 @@ def run_sync(parts: SyncParts, data_source: DataSource, request: SyncRequest) ->
     """Sync once; yields after every commit and returns how the job ended.
 
     Raises BusyError and FencedError without a trace in the database, and RetryableError, ReauthorizeError or a bug after
-    the job has been recorded as failed. A long wait asked for by the vendor, a cancel request and a suspected mass
-    deletion are not errors: they are the status of the result.
+    the job has been recorded as failed. A long wait asked for by the vendor, a budget that is reached, a cancel request and a
+    suspected mass deletion are not errors: they are the status of the result.
     """
     with ExitStack() as stack:
         stack.callback(parts.source.close)
@@ -57,7 +59,7 @@ def run_sync(parts: SyncParts, data_source: DataSource, request: SyncRequest) ->
             return run.finish()
         except FencedError:
             raise
-        except (CancelledError, RateLimitedError) as stop:
+        except (CancelledError, RateLimitedError, BudgetReachedError) as stop:
             return run.stop_early(stop)
         except WorkstationError as error:
             run.fail(error)
@@ -142,17 +144,6 @@ class _Run:
             ThreadPoolExecutor(workers, thread_name_prefix="fetch") as fetchers,
             ThreadPoolExecutor(1, thread_name_prefix="commit") as committing,
         ):
-            builder = BatchBuilder(
-                database=parts.database,
-                lease=self._lease,
-                job_id=job.id,
-                source=self._source,
-                extractor=parts.extractor,
-                vectorizer=parts.vectorizer,
-                executor=fetchers,
-                new_id=parts.new_id,
-                faults=parts.faults,
-            )
             writer = BatchWriter(
                 database=parts.database,
                 lease=self._lease,
@@ -162,6 +153,18 @@ class _Run:
                 faults=parts.faults,
             )
             committer = Committer(job, writer, committing)
+            builder = BatchBuilder(
+                database=parts.database,
+                lease=self._lease,
+                job_id=job.id,
+                source=self._source,
+                extractor=parts.extractor,
+                vectorizer=parts.vectorizer,
+                executor=fetchers,
+                allowance=self._allowance(committer),
+                new_id=parts.new_id,
+                faults=parts.faults,
+            )
             try:
                 yield from PageLoop(job, builder, committer, batch_items=BATCH_ITEMS).run()
             finally:
@@ -170,6 +173,16 @@ class _Run:
                 yield committer.told("items")
                 yield committer.told("documents")
                 yield committer.told("embeddings")
+
+    def _allowance(self, committer: Committer) -> Allowance:
+        return Allowance(
+            self._parts.database,
+            user_id=self._lease.user_id,
+            data_source_id=self._lease.data_source_id,
+            token_price=self._parts.vectorizer.token_price,
+            own=self._request.limits,
+            settle=committer.settle_quietly,
+        )
 
     def finish(self) -> JobResult:
         if self._job.awaiting:
@@ -208,7 +221,7 @@ class _Run:
         self._parts.faults.reach("end_committed")
         return self._result(status, message)
 
-    def stop_early(self, stop: CancelledError | RateLimitedError) -> JobResult:
+    def stop_early(self, stop: CancelledError | RateLimitedError | BudgetReachedError) -> JobResult:
         if isinstance(stop, CancelledError):
             self.end(JobStatus.CANCELLED, stop.message)
             return self._result(JobStatus.CANCELLED, stop.message)
