@@ -20,6 +20,9 @@ DocumentId = NewType("DocumentId", UUID)
 SyncJobId = NewType("SyncJobId", UUID)
 ProcessingJobId = NewType("ProcessingJobId", UUID)
 IndexConfigId = NewType("IndexConfigId", UUID)
+EventId = NewType("EventId", UUID)
+WebhookId = NewType("WebhookId", UUID)
+WebhookDeliveryId = NewType("WebhookDeliveryId", UUID)
 
 Clock = Callable[[], datetime]
 """Returns the present as an aware UTC datetime. Only display and backoff use it: leases are decided by the database."""
@@ -100,6 +103,25 @@ class OutcomeStatus(StrEnum):
     DONE = "done"
     SKIPPED = "skipped"
     FAILED = "failed"
+
+
+class Severity(StrEnum):
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class EventKind(StrEnum):
+    """What somebody should know of. All but the last two concern a data source; triggers write the first five."""
+
+    SYNC_FAILED = "sync_failed"
+    SYNC_PAUSED = "sync_paused"
+    BUDGET_REACHED = "budget_reached"
+    CONFIRMATION_NEEDED = "confirmation_needed"
+    REAUTHORIZATION_NEEDED = "reauthorization_needed"
+    FRESHNESS_MISSED = "freshness_missed"
+    WEBHOOK_GIVEN_UP = "webhook_given_up"
+    WEBHOOK_DISABLED = "webhook_disabled"
 
 
 class ChangeKind(StrEnum):

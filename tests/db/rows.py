@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 from workstation_pipelines.db import (
     data_sources,
     documents,
+    events,
     index_namespaces,
     index_outbox,
     library,
@@ -26,6 +27,7 @@ from workstation_pipelines.db import (
     sync_jobs,
     uploads,
     vectors,
+    webhooks,
     wire,
 )
 from workstation_pipelines.db.data_sources import DataSource, Lease
@@ -37,6 +39,7 @@ from workstation_pipelines.model import (
     Container,
     DataSourceId,
     DocumentId,
+    EventKind,
     IndexConfig,
     IndexConfigId,
     Item,
@@ -46,11 +49,13 @@ from workstation_pipelines.model import (
     Measure,
     ProcessingJobId,
     ProcessingKind,
+    Severity,
     SourceType,
     SyncJobId,
     SyncStatus,
     Usage,
     UserId,
+    WebhookId,
 )
 
 DIMENSIONS = 4
@@ -222,6 +227,27 @@ def populate(database: Database, user_id: UserId) -> Library:
         sync_items.write(connection, lease, job_id=job_id, sweep_id=None, writes=writes)
         sync_containers.write(connection, lease, sweep_id=None, containers=[Container("folder", "notes")])
         sync_failures.record(connection, lease, job_id=job_id, failures=[failure("b.txt")], new_id=uuid4)
+        webhook_id = WebhookId(uuid4())
+        webhooks.add(
+            connection,
+            user_id=user_id,
+            webhook_id=webhook_id,
+            name="pager",
+            url="https://pager.example/hook",
+            kinds=["*"],
+            sealed_secret={"v": 1, "kid": "k1", "wk": "", "ct": ""},
+        )
+        events.open_event(  # which the webhook is told of
+            connection,
+            user_id=user_id,
+            kind=EventKind.SYNC_FAILED,
+            severity=Severity.ERROR,
+            message="it failed",
+            about=source.id,
+            data_source_id=source.id,
+            sync_job_id=job_id,
+            new_id=uuid4,
+        )
         connection.exec_driver_sql(
             "INSERT INTO app.scheduled_syncs (id, user_id, data_source_id, schedule_type) VALUES (%s, %s, %s, 'daily')",
             (uuid4(), user_id, source.id),

@@ -88,6 +88,7 @@ _PARENTS = {
     "namespace_id": "index_namespaces",
     "index_config_id": "index_configs",
     "processing_job_id": "processing_jobs",
+    "webhook_id": "webhooks",
 }
 _ALLOWED: dict[str, object] = {
     "kind": "bulk_document_processing",
@@ -100,6 +101,10 @@ _ALLOWED: dict[str, object] = {
     "start_offset": 0,
     "period": "day",
     "unit": "usd",
+    "severity": "info",
+    "occasion": "test",
+    "kinds": ["another"],
+    "sealed_secret": '{"v": 1, "kid": "", "ct": ""}',
 }
 
 

@@ -30,6 +30,7 @@ VIEWS = [
     "documents_with_metadata",
     "processing_job_summary",
     "project_summary",
+    "source_freshness",
     "sync_job_summary",
 ]
 

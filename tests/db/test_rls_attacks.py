@@ -154,7 +154,7 @@ def test_upsert_over_anothers_id_is_refused(bob: Attacker, admin: Admin) -> None
     for table in WITH_ID:
         taken = _rows(admin, table, "alice")[0]["id"]
         row = _copy_of_bobs(admin, table, id=taken)
-        for name in ("name", "idempotency_key", "model", "external_id"):
+        for name in ("name", "idempotency_key", "model", "external_id", "dedup_key"):
             if name in row:
                 row[name] = "another"
         if table == "budgets":
@@ -210,7 +210,7 @@ def test_no_row_attaches_to_anothers_parent_and_the_error_is_that_of_a_parent_th
     assert len(references) == sum(len(table.foreign_key_constraints) for table in tables.metadata.sorted_tables)
     for table, column, parent in references:
         hers = _rows(admin, parent, "alice")[0]["id"]
-        row = _copy_of_bobs(admin, table, external_id="new", idempotency_key="new", name="new")
+        row = _copy_of_bobs(admin, table, external_id="new", idempotency_key="new", name="new", dedup_key="new")
         if "ordinal" in row:
             row["ordinal"] = 99
         attached = bob.state_of(*_insert(table, {**row, column: hers}))
@@ -331,7 +331,20 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
              FROM pg_proc p JOIN pg_namespace n ON n.oid = pronamespace
             WHERE nspname = 'app' AND prosecdef ORDER BY 1"""
     ).fetchall()
-    definers.remove(("count_documents", "trigger", "wp_counter"))
+    triggers = [definer for definer in definers if definer[1] == "trigger"]
+    assert triggers == [
+        (name, "trigger", "wp_counter")
+        for name in (
+            "audit_change",
+            "count_documents",
+            "note_documents_for_index",
+            "note_job_status",
+            "note_source_state",
+            "note_tags_for_index",
+            "queue_deliveries",
+        )
+    ]
+    definers = [definer for definer in definers if definer not in triggers]
     due = (
         "TABLE(id uuid, user_id text, data_source_id uuid, schedule_type text, schedule_config jsonb,"
         " timezone text, next_run_at timestamp with time zone)"
@@ -339,15 +352,14 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
     assert definers == [
         ("audit_append", "bigint", "wp_counter"),
         ("audit_append_for", "bigint", "wp_counter"),
-        ("audit_change", "trigger", "wp_counter"),
         ("audit_head", "TABLE(seq bigint, hash bytea)", "wp_counter"),
         ("audit_verify", "TABLE(seq bigint, problem text)", "wp_counter"),
         ("data_source_owner", "text", "wp_counter"),
         ("data_sources_of_type", "TABLE(data_source_id uuid)", "wp_counter"),
+        ("due_deliveries", "TABLE(user_id text, webhook_id uuid, delivery_id uuid)", "wp_counter"),
         ("due_syncs", due, "wp_counter"),
+        ("freshness_changes", "TABLE(user_id text, data_source_id uuid)", "wp_counter"),
         ("indexes_behind", "TABLE(user_id text, namespace_id uuid)", "wp_counter"),
-        ("note_documents_for_index", "trigger", "wp_counter"),
-        ("note_tags_for_index", "trigger", "wp_counter"),
         ("processing_job_owner", "text", "wp_counter"),
         (
             "processing_jobs_to_start",
@@ -358,6 +370,7 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
         ("rate_take", "double precision", "wp_counter"),
         ("silent_processing_jobs", "TABLE(processing_job_id uuid, user_id text, attempt integer)", "wp_counter"),
         ("sources_to_probe", "TABLE(user_id text, data_source_id uuid)", "wp_counter"),
+        ("webhook_owners", "TABLE(user_id text)", "wp_counter"),
     ]
     told = json.dumps(bob.run("SELECT * FROM app.sources_to_probe('local_folder', 10)").fetchall(), default=str)
     assert "notes" not in told
@@ -368,15 +381,19 @@ def test_role_across_users_may_read_ids_and_write_counts_only(admin: Admin) -> N
         """SELECT table_name, column_name FROM information_schema.column_privileges
             WHERE grantee = 'wp_counter' AND table_schema = 'app' AND privilege_type <> 'SELECT'"""
     ).fetchall()
-    written_by_the_database = {each for each in granted if each[0] not in APPEND_ONLY}
-    assert sorted(written_by_the_database) == [
+    written_by_triggers = {"events", "webhook_deliveries", *APPEND_ONLY}
+    assert sorted(pair for pair in granted if pair[0] not in written_by_triggers) == [
         *(("index_outbox", column) for column in ("document_id", "namespace_id", "next_try_at", "seq", "user_id")),
         ("projects", "document_count"),
         ("tags", "document_count"),
+        ("webhooks", "updated_at"),  # which lets a row be locked
     ]
     secret = "SELECT has_column_privilege('wp_counter', 'app.data_sources', %s, 'SELECT')"
     for column in ("auth_data", "cursor", "config", "name"):
         assert admin.execute(secret, [column]).fetchall() == [(False,)]
+    secret = "SELECT has_column_privilege('wp_counter', 'app.' || %s, %s, 'SELECT')"
+    for table, column in (("webhooks", "url"), ("webhooks", "sealed_secret"), ("events", "message")):
+        assert admin.execute(secret, [table, column]).fetchall() == [(False,)]
     assert admin.execute("SELECT has_table_privilege('wp_counter', 'app.documents', 'SELECT')").fetchall() == [(False,)]
 
 

@@ -24,6 +24,7 @@ _VIEWS = {
     "documents_with_metadata",
     "processing_job_summary",
     "project_summary",
+    "source_freshness",
     "sync_job_summary",
 }
 
@@ -31,8 +32,10 @@ _VIEWS = {
 ACROSS_USERS = {
     "data_source_owner",
     "data_sources_of_type",
+    "due_deliveries",
     "due_syncs",
     "indexes_behind",
+    "freshness_changes",
     "processing_job_owner",
     "processing_jobs_to_start",
     "rate_penalise",
@@ -40,8 +43,10 @@ ACROSS_USERS = {
     "silent_processing_jobs",
     "sources_to_probe",
     "verify_rls",
+    "webhook_owners",
 }
-CONTEXT = {"set_current_user_id", "user_id", "tenant_id"}
+# What needs no owner beside it, and a function that takes one.
+CONTEXT = {"set_current_user_id", "user_id", "tenant_id", "open_event"}
 # Functions that answer for the context's user, whom they look up themselves.
 OF_THE_CONTEXT = {"audit_append", "audit_head", "audit_verify"}
 

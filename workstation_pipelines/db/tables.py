@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     Boolean,
     Column,
@@ -108,6 +109,7 @@ data_sources = _entity(
     _json("config"),
     _json("cursor", nullable=True),
     _bigint("fence", "total_items_synced"),
+    Column("freshness_minutes", Integer),
     _id("project_id", nullable=True),
     _bool("is_active", "needs_reauth"),
     _moment("last_sync_at", "last_probe_at", "last_listed_at"),
@@ -449,4 +451,53 @@ budgets = _entity(
         "user_id", "data_source_id", "period", "unit", name="budgets_same_key", postgresql_nulls_not_distinct=True
     ),
     _belongs_to("budgets_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
+)
+
+events = _entity(
+    "events",
+    _text("kind", "severity", "message", "dedup_key"),
+    _id("data_source_id", nullable=True),
+    _id("sync_job_id", nullable=True),
+    _json("detail"),
+    _int("occurrences"),
+    _moment("last_occurred_at", nullable=False),
+    _moment("resolved_at", "seen_at"),
+    _belongs_to("events_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
+    _belongs_to("events_sync_job_fk", "sync_job_id", "sync_jobs", "SET NULL (sync_job_id)"),
+    Index("events_open", "user_id", "dedup_key", unique=True, postgresql_where=text("resolved_at IS NULL")),
+    Index("events_newest", "user_id", text("created_at DESC"), "id"),
+    Index(
+        "events_data_source", "user_id", "data_source_id", "kind", postgresql_where=text("data_source_id IS NOT NULL")
+    ),
+    Index("events_sync_job", "user_id", "sync_job_id", postgresql_where=text("sync_job_id IS NOT NULL")),
+)
+
+webhooks = _entity(
+    "webhooks",
+    _text("name", "url", "disabled_reason"),
+    Column("kinds", ARRAY(Text), nullable=False),
+    _json("sealed_secret"),
+    _bool("is_active"),
+    UniqueConstraint("user_id", "name", name="webhooks_name_key"),
+)
+
+webhook_deliveries = _entity(
+    "webhook_deliveries",
+    _id("webhook_id"),
+    _id("event_id", nullable=True),
+    _text("occasion", "last_error"),
+    _json("payload"),
+    _int("attempts"),
+    Column("response_code", Integer),
+    _moment("next_try_at", nullable=False),
+    _moment("delivered_at", "given_up_at"),
+    _belongs_to("webhook_deliveries_webhook_fk", "webhook_id", "webhooks", "CASCADE"),
+    _belongs_to("webhook_deliveries_event_fk", "event_id", "events", "CASCADE"),
+    Index("webhook_deliveries_webhook", "user_id", "webhook_id", text("created_at DESC")),
+    Index("webhook_deliveries_event", "user_id", "event_id", postgresql_where=text("event_id IS NOT NULL")),
+    Index(
+        "webhook_deliveries_due",
+        "next_try_at",
+        postgresql_where=text("delivered_at IS NULL AND given_up_at IS NULL"),
+    ),
 )
