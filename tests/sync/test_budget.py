@@ -79,7 +79,7 @@ def test_a_month_s_budget_pauses_until_the_next_and_goes_on_when_raised(
     assert (paused.status, paused.counts.created) == (JobStatus.PAUSED, 5)
     assert "budget of yours of 0.0000008 USD a month has 0.0000008 USD spent" in paused.message
     assert account_place.sync().counts.created == 0
-    next_month = "(date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC'"
+    next_month = "((date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC')"
     waits = f"not_before BETWEEN {next_month} AND {next_month} + interval '1 minute'"
     ((is_next, cost),) = ask(f"SELECT {waits}, cost FROM app.sync_jobs WHERE items_created = 5")  # noqa: S608 - ours
     assert is_next
