@@ -203,6 +203,12 @@ class Settings(BaseSettings):
     prices: dict[str, Usd] = Field(default_factory=dict, alias="WORKSTATION_PRICES")
     """USD for a million tokens by model, where the known price is wrong or there is none: JSON such as `{"bge-m3": 0.01}`."""
 
+    fetch_http: bool = Field(False, alias="WORKSTATION_FETCH_HTTP")
+    """Lets URLs that a user wants processed be http; only https otherwise."""
+
+    fetch_loopback: bool = Field(False, alias="WORKSTATION_FETCH_LOOPBACK")
+    """Lets such URLs lead to this machine itself. For tests: on a server that others use it opens what listens there."""
+
     fault: str | None = Field(None, alias="WORKSTATION_FAULT", pattern=r"^[a-z0-9_.]+:[1-9][0-9]*(:stop)?$")
     """For crash tests: die, or with `:stop` pause, at the nth passage of a named point, `name:nth`. Off when unset."""
 

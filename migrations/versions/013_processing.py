@@ -99,8 +99,8 @@ ALTER TABLE app.uploads ALTER COLUMN body SET STORAGE EXTERNAL;
 CREATE INDEX uploads_oldest ON app.uploads (user_id, created_at);
 """
 
-# A document of no data source is known by its origin: `file:`, `url:` or `upload:` and what names it. What was found
-# inside it, an attachment, belongs to it. Partial, like the other indexes of this table: see 006_etl_pipelines.
+# A document of no data source is known by its origin: `file:`, `url:` or `upload:` and what names it, or `inside:` and
+# the document that it was found in, to which it belongs. Partial, like the other indexes of this table: see 006_etl_pipelines.
 ORIGINS = """
 ALTER TABLE app.documents
     ADD COLUMN origin text CHECK (octet_length(origin) BETWEEN 1 AND 2000),
@@ -117,8 +117,9 @@ CREATE OR REPLACE VIEW app.documents_with_metadata WITH (security_invoker = true
 SELECT d.id, d.user_id, d.title, d.mime_type, d.language, d.size_bytes, d.content_hash, d.live_generation, d.chunk_count,
        d.index_config_id, d.data_source_id, s.name AS data_source_name, s.source_type, d.project_id, p.name AS project_name,
        i.external_id,
-       coalesce(i.external_path, CASE WHEN d.origin LIKE 'upload:%' THEN d.title
-                                      ELSE substr(d.origin, strpos(d.origin, ':') + 1) END) AS external_path,
+       coalesce(i.external_path, CASE WHEN d.origin LIKE 'file:%' OR d.origin LIKE 'url:%'
+                                      THEN substr(d.origin, strpos(d.origin, ':') + 1)
+                                      WHEN d.origin IS NOT NULL THEN d.title END) AS external_path,
        coalesce(d.external_url, i.external_url) AS external_url,
        coalesce(i.sync_status, CASE WHEN d.origin IS NULL THEN NULL
                                     WHEN d.deleted_at IS NULL THEN 'synced' ELSE 'deleted' END) AS sync_status,

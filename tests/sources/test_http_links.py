@@ -293,6 +293,14 @@ def test_base_url_on_this_machine_may_be_http(base: str) -> None:
         "fe80::1%eth0",
         "fec0::1",
         "ff02::1",
+        "168.63.129.16",
+        "192.88.99.1",
+        "::127.0.0.1",
+        "::ffff:0:127.0.0.1",
+        "100::1",
+        "3fff::1",
+        "4000::1",
+        "5f00::1",
     ],
 )
 def test_special_addresses_are_not_public(address: str) -> None:

@@ -126,7 +126,9 @@ def hits(connection: Connection, *, user_id: UserId, keys: Sequence[ChunkKey]) -
 # all of a user's items to find those of a few chunks.
 _HITS = """
     SELECT c.document_id, c.generation, c.ordinal, c.text, c.text_hash, c.start_offset, c.end_offset, c.heading_path,
-           d.title, d.mime_type, d.source_modified_at, coalesce(d.external_url, i.external_url), i.external_path,
+           d.title, d.mime_type, d.source_modified_at, coalesce(d.external_url, i.external_url),
+           coalesce(i.external_path, CASE WHEN d.origin LIKE 'file:%' OR d.origin LIKE 'url:%'
+                                          THEN substr(d.origin, strpos(d.origin, ':') + 1) ELSE NULL END),
            d.data_source_id, s.name, s.source_type, i.external_id, i.external_hash, i.last_sync_job_id,
            j.dagster_run_id, j.completed_at
       FROM unnest(CAST(:document_ids AS uuid[]), CAST(:generations AS int[]), CAST(:ordinals AS int[]))

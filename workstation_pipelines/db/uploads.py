@@ -91,3 +91,16 @@ def remove(connection: Connection, *, user_id: UserId, upload_ids: Sequence[UUID
         text("DELETE FROM app.uploads WHERE user_id = :user_id AND id = ANY(:ids)"),
         {"user_id": user_id, "ids": list(upload_ids)},
     )
+
+
+def remove_of_job(connection: Connection, *, user_id: UserId, job_id: UUID) -> None:
+    """Remove what a job that is over will not come for any more. Idempotent."""
+    connection.execute(
+        text(
+            """
+            DELETE FROM app.uploads u USING app.processing_outcomes o
+             WHERE u.user_id = :user_id AND o.user_id = :user_id AND o.processing_job_id = :job_id
+               AND o.status = 'pending' AND o.subject = 'upload:' || u.id"""
+        ),
+        {"user_id": user_id, "job_id": job_id},
+    )

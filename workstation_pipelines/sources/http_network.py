@@ -21,10 +21,13 @@ Resolve = Callable[[str, int], Sequence[str]]
 """Host and port -> its addresses. Raises OSError."""
 
 _NOT_PUBLIC = tuple(
-    # Special ranges that `is_global` of Python 3.11 lets through, and those that carry an IPv4 address inside.
+    # Special ranges that `is_global` of Python 3.11 lets through, those that carry an IPv4 address inside, and where Azure
+    # answers its machines.
     ipaddress.ip_network(network)
-    for network in ("192.0.0.0/24", "64:ff9b::/96", "64:ff9b:1::/48", "2001::/32", "2002::/16", "fec0::/10")
+    for network in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "2001::/32", "2002::/16", "3fff::/20")
 )
+_UNICAST = ipaddress.ip_network("2000::/3")
+"""All that is given out of IPv6; what is outside translates, loops or has no meaning yet."""
 
 
 def addresses_of(host: str, port: int) -> Sequence[str]:
@@ -37,6 +40,8 @@ def is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
         return is_public(str(ip.ipv4_mapped))
+    if isinstance(ip, ipaddress.IPv6Address) and ip not in _UNICAST:
+        return False
     if any(ip in network for network in _NOT_PUBLIC if network.version == ip.version):
         return False
     return ip.is_global and not ip.is_multicast

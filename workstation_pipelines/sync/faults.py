@@ -27,6 +27,17 @@ POINTS = (
 
 ERASURE_POINTS = ("erasure_begun", "erasure_step", "erasure_before_commit")
 
+PROCESSING_POINTS = (
+    "processing_started",
+    "subject_taken",
+    "subject_read",
+    "subject_stored",
+    "subject_before_commit",
+    "subject_committed",
+    "processing_before_end",
+)
+"""The same in bulk processing, where several documents pass at a time."""
+
 
 class Faults:
     """Kills this process with SIGKILL when point `name` is passed for the nth time; `stop` pauses it with SIGSTOP instead."""
@@ -35,7 +46,7 @@ class Faults:
         """`setting` is `name`, `name:nth` or `name:nth:stop`. Raises InvalidRequestError for anything else."""
         name, _, rest = (setting or "").partition(":")
         nth, _, action = rest.partition(":")
-        known = (*POINTS, *ERASURE_POINTS)
+        known = (*POINTS, *ERASURE_POINTS, *PROCESSING_POINTS)
         if name and (name not in known or not (nth or "1").isdigit() or action not in ("", "stop")):
             raise InvalidRequestError(
                 f"unknown fault {setting!r}: WORKSTATION_FAULT is name[:nth], one of {', '.join(known)}"

@@ -17,7 +17,15 @@ from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.identity import Uuid7, utc_now
 from workstation_pipelines.index.contract import Embedder, Splitter
 from workstation_pipelines.index.prices import embedding_price
-from workstation_pipelines.model import IndexConfig, JobResult, JobType, Progress, SourceType, UserId
+from workstation_pipelines.model import (
+    IndexConfig,
+    JobResult,
+    JobType,
+    ProcessingJobId,
+    Progress,
+    SourceType,
+    UserId,
+)
 from workstation_pipelines.settings import Settings
 from workstation_pipelines.sources import SourceContext, open_source
 from workstation_pipelines.sources.contract import Source
@@ -29,6 +37,8 @@ from workstation_pipelines.sync.run import SyncParts, SyncRequest, run_sync
 from workstation_pipelines.sync.vectorize import Vectorizer
 
 if TYPE_CHECKING:
+    from workstation_pipelines.sources.web import WebFetcher
+    from workstation_pipelines.sync.processing import Processed, ProcessingResult
     from workstation_pipelines.text.extract import SandboxedExtractor
 
 SCHEMA_REVISION = "017_audit"
@@ -74,6 +84,8 @@ class Workspace:
     def close(self) -> None:
         if "extractor" in self.__dict__:
             self.extractor.close()
+        if "fetcher" in self.__dict__:
+            self.fetcher.close()
         self.database.close()
 
     @cached_property
@@ -94,6 +106,14 @@ class Workspace:
             api_key=settings.embedding_key.get_secret_value() if settings.embedding_key else None,
             dimensions=settings.embedding_dimensions,
             threads=os.cpu_count() or 1,
+        )
+
+    @cached_property
+    def fetcher(self) -> WebFetcher:
+        from workstation_pipelines.sources.web import WebFetcher
+
+        return WebFetcher(
+            clock=utc_now, allows_http=self.settings.fetch_http, allows_loopback=self.settings.fetch_loopback
         )
 
     def index_config(self, user_id: UserId) -> IndexConfig:
@@ -192,6 +212,23 @@ class Workspace:
             faults=Faults(self.settings.fault),
         )
         return run_sync(parts, data_source, request)
+
+    def process(
+        self, *, user_id: UserId, job_id: ProcessingJobId, dagster_run_id: str | None = None
+    ) -> Generator[Processed, None, ProcessingResult]:
+        """Work on a bulk processing job; see run_processing."""
+        from workstation_pipelines.sync.processing import ProcessingParts, run_processing
+
+        parts = ProcessingParts(
+            database=self.database,
+            fetcher=self.fetcher,
+            folder_roots=self.settings.folder_roots(),
+            extractor=self.extractor,
+            vectorizer=self.vectorizer(user_id),
+            new_id=self.new_id,
+            faults=Faults(self.settings.fault),
+        )
+        return run_processing(parts, user_id=user_id, job_id=job_id, dagster_run_id=dagster_run_id)
 
     def plan(self, data_source: DataSource, *, job_type: JobType) -> Plan:
         """Say what sync() would do; see plan_sync."""

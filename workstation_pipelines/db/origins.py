@@ -1,0 +1,90 @@
+"""Documents of no data source, by their origin: `file:`, `url:` or `upload:` and what names them, or what they are inside of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text
+
+from workstation_pipelines.model import DocumentId, UserId
+
+MOST_ORIGIN_BYTES = 2000
+"""What an index entry leaves beside the user's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOrigin:
+    """What is stored of an origin: enough to tell whether its text is new."""
+
+    document_id: DocumentId
+    origin: str
+    content_hash: str
+    index_config_id: UUID | None
+    live_generation: int
+    is_deleted: bool
+
+
+def origin_of(kind: str, name: str) -> str:
+    """Return the origin that `name` makes, or its digest if it is too long to be looked up."""
+    plain = f"{kind}:{name}"
+    if len(plain.encode()) <= MOST_ORIGIN_BYTES:
+        return plain
+    return f"{kind}:b2:{blake2b(name.encode(), digest_size=32).hexdigest()}"
+
+
+def inside_of(document_id: UUID, key: str) -> str:
+    """Return the origin of what was found under `key` in a document."""
+    return origin_of("inside", f"{document_id}/{key}")
+
+
+def lock(connection: Connection, *, user_id: UserId, origin: str) -> None:
+    """Let nobody else store a document of this origin until the transaction ends: of two new ones the later would fail."""
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 0))"), {"key": f"origin {user_id} {origin}"}
+    )
+
+
+def find(connection: Connection, *, user_id: UserId, origin: str) -> list[StoredOrigin]:
+    """Return the document of an origin, and behind it what was found inside; nothing when it is new."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT d.id, d.origin, d.content_hash, d.index_config_id, d.live_generation, d.deleted_at
+              FROM app.documents d
+             WHERE d.user_id = :user_id AND d.data_source_id IS NULL AND d.origin = :origin
+             UNION ALL
+            SELECT c.id, c.origin, c.content_hash, c.index_config_id, c.live_generation, c.deleted_at
+              FROM app.documents d JOIN app.documents c ON c.user_id = d.user_id AND c.parent_document_id = d.id
+             WHERE d.user_id = :user_id AND d.data_source_id IS NULL AND d.origin = :origin AND c.origin IS NOT NULL"""
+        ),
+        {"user_id": user_id, "origin": origin},
+    ).all()
+    return [_from_row(row) for row in rows]
+
+
+def assign(
+    connection: Connection, *, user_id: UserId, document_id: UUID, origin: str, parent_document_id: UUID | None
+) -> None:
+    """Say where a document is from, in the transaction that stored it. Idempotent."""
+    connection.execute(
+        text(
+            """
+            UPDATE app.documents SET origin = :origin, parent_document_id = :parent
+             WHERE user_id = :user_id AND id = :id"""
+        ),
+        {"user_id": user_id, "id": document_id, "origin": origin, "parent": parent_document_id},
+    )
+
+
+def _from_row(row: Row[Any]) -> StoredOrigin:
+    return StoredOrigin(
+        DocumentId(row.id),
+        row.origin,
+        row.content_hash,
+        row.index_config_id,
+        row.live_generation,
+        row.deleted_at is not None,
+    )
