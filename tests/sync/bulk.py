@@ -155,6 +155,11 @@ def wrong(admin_url: str, truth: Mapping[str, tuple[str, int]]) -> list[str]:
                 OR count(*) FILTER (WHERE o.status = 'failed') <> j.documents_failed
                 OR count(*) FILTER (WHERE o.status = 'skipped') <> j.documents_skipped"""
         ).fetchall()
+        unbilled = connection.execute(
+            """
+            SELECT j.id FROM app.processing_jobs j LEFT JOIN app.billing_records b ON b.job_id = j.id
+             GROUP BY j.id HAVING coalesce(sum(b.quantity), 0) <> j.embedding_tokens OR j.embedding_tokens = 0"""
+        ).fetchall()
     if sorted((path, (text, generation)) for path, text, generation, _, _ in documents) != sorted(truth.items()):
         found.append("documents")
     expected = {
@@ -168,4 +173,4 @@ def wrong(admin_url: str, truth: Mapping[str, tuple[str, int]]) -> list[str]:
         values = [float(value) for value in embedding.strip("[]").split(",")]
         if max(abs(vector_of(text) - values)) > 0.01:
             found.append("vectors")
-    return found + ["counts"] * len(unbalanced)
+    return found + ["counts"] * len(unbalanced) + ["bill"] * len(unbilled)

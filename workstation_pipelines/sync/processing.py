@@ -12,12 +12,13 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection
 
-from workstation_pipelines.db import processing, uploads
+from workstation_pipelines.db import metering, processing, uploads
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.processing import Attempt, Outcome, Spent, Started, Subject
 from workstation_pipelines.errors import (
@@ -30,7 +31,7 @@ from workstation_pipelines.errors import (
     WorkstationError,
 )
 from workstation_pipelines.index.contract import Extractor
-from workstation_pipelines.model import JobStatus, NewId, OutcomeStatus, ProcessingJobId, UserId
+from workstation_pipelines.model import JobStatus, NewId, OutcomeStatus, ProcessingJobId, Usage, UserId
 from workstation_pipelines.sources.web import WebFetcher
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.intake import storable
@@ -235,8 +236,10 @@ class _Run:
             try:
                 with self._transaction() as connection:
                     if self._documents.store(connection, prepared, vectorized, self._labels):
+                        usages = self._documents.usages(prepared, vectorized, job_id=self._attempt.job_id)
+                        metering.record(connection, user_id=self._attempt.user_id, usages=usages)
                         outcome = _stored(subject, prepared, left_out, time.monotonic() - begun_s)
-                        self._record(connection, outcome, read, _spent(vectorized))
+                        self._record(connection, outcome, read, _spent(vectorized, usages))
                         break
                 prepared = self._documents.prepare(read, texts)
             except (FencedError, RetryableError):
@@ -296,8 +299,9 @@ def _stored(subject: Subject, prepared: Prepared, left_out: Sequence[str], durat
     return Outcome(subject.ordinal, status, reason, message, prepared.document_id, duration_s)
 
 
-def _spent(vectorized: Vectorized) -> Spent:
-    return Spent(vectorized.embedded, vectorized.reused, vectorized.tokens)
+def _spent(vectorized: Vectorized, usages: Sequence[Usage]) -> Spent:
+    cost = sum((usage.cost for usage in usages), Decimal(0))
+    return Spent(vectorized.embedded, vectorized.reused, vectorized.tokens, cost)
 
 
 def _told(problem: Exception) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from workstation_pipelines.db.origins import StoredOrigin
 from workstation_pipelines.db.wire import TsvectorPacker
 from workstation_pipelines.errors import RetryableError, SkipItemError, UnreadableContentError
 from workstation_pipelines.index.contract import Extractor
-from workstation_pipelines.model import Attachment, Content, DocumentId, Extracted, NewId, UserId
+from workstation_pipelines.model import Attachment, Content, DocumentId, Extracted, NewId, Usage, UserId
 from workstation_pipelines.sync.intake import storable, storable_title
 from workstation_pipelines.sync.prepare import MOST_NESTING
 from workstation_pipelines.sync.subjects import Read
@@ -118,6 +118,12 @@ class StandaloneDocuments:
         """Return the vectors of what was cut. Raises RetryableError, InvalidRequestError: for this subject as for any."""
         cuts = (cut for piece in prepared.pieces for cut in piece.cuts or ())
         return self._vectorizer.vectorize(cuts, self._embedded_before)
+
+    def usages(self, prepared: Prepared, vectorized: Vectorized, *, job_id: UUID) -> list[Usage]:
+        """Return what the vectors are to be billed."""
+        cuts = ((piece.document_id, piece.cuts or ()) for piece in prepared.pieces)
+        tokens = vectorized.tokens_by_document(cuts)
+        return self._vectorizer.usages(tokens, data_source_id=None, job_id=job_id)
 
     def store(self, connection: Connection, prepared: Prepared, vectorized: Vectorized, labels: Labels) -> bool:
         """Store what is new, in the caller's transaction; False when another process has stored this origin meanwhile.
