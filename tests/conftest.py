@@ -103,8 +103,8 @@ def template_database(postgres: DatabaseUrls) -> str:
 @pytest.fixture
 def database_urls(postgres: DatabaseUrls, template_database: str) -> Iterator[DatabaseUrls]:
     """A fresh copy of the migrated database, dropped after the test whatever is still connected."""
-    with _fresh_database(postgres, template_database) as name:
-        yield DatabaseUrls(_with_database(postgres.admin_url, name), _with_database(postgres.app_url, name))
+    with fresh_database(postgres, template_database) as urls:
+        yield urls
 
 
 @pytest.fixture
@@ -112,12 +112,13 @@ def dagster_url(postgres: DatabaseUrls) -> Iterator[str]:
     """A fresh empty database for Dagster's storage; it cannot share one with the application."""
     from workstation_pipelines import settings
 
-    with _fresh_database(postgres, "template1") as name:
-        yield settings.with_driver(_with_database(postgres.admin_url, name), settings.DAGSTER_DRIVER)
+    with fresh_database(postgres, "template1") as urls:
+        yield settings.with_driver(urls.admin_url, settings.DAGSTER_DRIVER)
 
 
 @contextmanager
-def _fresh_database(postgres: DatabaseUrls, template: str) -> Iterator[str]:
+def fresh_database(postgres: DatabaseUrls, template: str) -> Iterator[DatabaseUrls]:
+    """A copy of a database, for a fixture of any scope; dropped afterwards whatever is still connected."""
     from psycopg import sql
 
     name = f"ws_test_{uuid4().hex}"
@@ -126,7 +127,7 @@ def _fresh_database(postgres: DatabaseUrls, template: str) -> Iterator[str]:
             sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template))
         )
     try:
-        yield name
+        yield DatabaseUrls(_with_database(postgres.admin_url, name), _with_database(postgres.app_url, name))
     finally:
         with _connect(postgres.admin_url) as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -24,13 +24,16 @@ from workstation_pipelines.commands import (
     dagster_pages,
     database,
     documents,
+    events,
     jobs,
     keys,
     labels,
     schedule,
     search,
     source,
+    status,
     sync,
+    webhooks,
     why,
 )
 from workstation_pipelines.commands.exits import ExitCode, of_error
@@ -66,6 +69,7 @@ def workstation(
         sys.stdout.write(context.get_help() + "\n")
 
 
+app.command("status")(status.status)
 app.command("sync")(sync.sync)
 app.command("search")(search.search)
 app.command("why")(why.why)
@@ -76,6 +80,8 @@ app.add_typer(documents.app, name="documents")
 app.add_typer(labels.projects_app, name="projects")
 app.add_typer(labels.tags_app, name="tags")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(events.app, name="events")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(audit.app, name="audit")
 app.add_typer(database.app, name="db")

@@ -209,6 +209,9 @@ class Settings(BaseSettings):
     fetch_loopback: bool = Field(False, alias="WORKSTATION_FETCH_LOOPBACK")
     """Lets such URLs lead to this machine itself. For tests: on a server that others use it opens what listens there."""
 
+    webhook_loopback: bool = Field(False, alias="WORKSTATION_WEBHOOK_LOOPBACK")
+    """Lets webhooks lead to this machine, over http too; for trying one out. Others are public https addresses only."""
+
     fault: str | None = Field(None, alias="WORKSTATION_FAULT", pattern=r"^[a-z0-9_.]+:[1-9][0-9]*(:stop)?$")
     """For crash tests: die, or with `:stop` pause, at the nth passage of a named point, `name:nth`. Off when unset."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dagster as dg
 import pytest
 
 from tests.defs.place import ALICE, Place, evaluated, failed_checks
@@ -46,7 +47,7 @@ def test_checks_alone_pass_over_every_source_without_syncing(synced: Place) -> N
         (
             "UPDATE app.data_sources SET sync_frequency = 'hourly', last_sync_at = now() - interval '3 hours 1 second'",
             "synced_lately",
-            {"stale": 1},
+            {"late": 1},
         ),
         ("UPDATE app.sync_jobs SET status = 'paused'", "last_sync_completed", {"paused": 1}),
     ],
@@ -60,8 +61,37 @@ def test_damage_fails_its_check_alone(synced: Place, damage: str, check: str, co
     assert metadata["failing_data_sources"].value == [str(synced.data_source.id)]
 
 
+def test_late_sources_are_named_with_the_moment_since_when_and_their_objective(synced: Place) -> None:
+    synced.ask("UPDATE app.data_sources SET freshness_minutes = 60, last_sync_at = '2026-01-02 03:00:00+00'")
+    never = synced.add_source("never", synced.folder)
+    synced.ask(
+        "UPDATE app.data_sources SET freshness_minutes = 5, created_at = '2026-01-01 00:00:00+00' WHERE name = 'never'"
+    )
+    evaluation = evaluated(synced.run_checks())["synced_lately"]
+    assert not evaluation.passed
+    assert evaluation.metadata["late"].value == 2
+    table = evaluation.metadata["late_data_sources"]
+    assert isinstance(table, dg.TableMetadataValue)
+    assert [record.data for record in table.records] == [
+        {
+            "data_source": str(never.id),
+            "late_since": "2026-01-01T00:05:00+00:00",
+            "last_sync": "never",
+            "objective_minutes": 5,
+        },
+        {
+            "data_source": str(synced.data_source.id),
+            "late_since": "2026-01-02T04:00:00+00:00",
+            "last_sync": "2026-01-02T03:00:00+00:00",
+            "objective_minutes": 60,
+        },
+    ]
+    # In the run that syncs the source too, and of that source alone: it ends fresh.
+    assert "synced_lately" not in failed_checks(synced.run())
+
+
 @pytest.mark.parametrize("frequency", ["hourly", "daily", "weekly", "manual"])
-def test_source_within_its_frequency_is_not_stale(synced: Place, frequency: str) -> None:
+def test_source_within_its_frequency_is_not_late(synced: Place, frequency: str) -> None:
     synced.ask(
         "UPDATE app.data_sources SET sync_frequency = :f, last_sync_at = now() - interval '2 hours'", f=frequency
     )

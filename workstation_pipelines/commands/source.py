@@ -18,6 +18,7 @@ from workstation_pipelines.commands.output import AsJson, Yes, print_fields, pri
 from workstation_pipelines.commands.questions import confirm
 from workstation_pipelines.commands.source_configure import configure, decoded_config, look
 from workstation_pipelines.commands.source_connect import connect, exit_if_missing, print_account
+from workstation_pipelines.commands.source_objective import objective
 from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.model import DataSourceId, SourceType
 from workstation_pipelines.sources import SOURCES
@@ -67,6 +68,7 @@ def add(
 
 app.command()(connect)
 app.command()(configure)
+app.command()(objective)
 
 
 @app.command("list")

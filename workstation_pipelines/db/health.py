@@ -15,13 +15,17 @@ from workstation_pipelines.model import DataSourceId, JobStatus, SyncJobId
 class SourceState:
     """A data source's newest sync job and what is open. `now` is the database's clock in the same moment.
 
-    `heartbeat_at` is the newest sign of life of that job, `not_before` when it may go on if it is paused, and
-    `next_retry_at` the earliest next try of a failed item.
+    `objective_minutes` is how old the last sync may become, None without an objective; `due_at` is when it does, and
+    `is_late` whether that is past. `heartbeat_at` is the newest sign of life of that job, `not_before` when it may go on
+    if it is paused, and `next_retry_at` the earliest next try of a failed item.
     """
 
     data_source_id: DataSourceId
     sync_frequency: str
     last_sync_at: datetime | None
+    objective_minutes: int | None
+    due_at: datetime | None
+    is_late: bool
     last_job_id: SyncJobId | None
     last_job_status: JobStatus | None
     last_job_dagster_run_id: str | None
@@ -40,13 +44,15 @@ def of_source(
     row = connection.execute(
         text(
             """
-            SELECT s.id, s.sync_frequency, s.last_sync_at, j.id AS job_id, j.status, j.dagster_run_id, j.heartbeat_at,
+            SELECT s.id, s.sync_frequency, s.last_sync_at, o.objective_minutes, o.due_at, o.is_missed,
+                   j.id AS job_id, j.status, j.dagster_run_id, j.heartbeat_at,
                    j.not_before, f.open_failures, f.next_retry_at, now() AS now,
                    CASE WHEN :counts_texts THEN
                        (SELECT count(*) FROM app.documents d
                          WHERE d.user_id = s.user_id AND d.data_source_id = s.id AND d.deleted_at IS NULL
                            AND d.text = '') ELSE 0 END AS missing_texts
               FROM app.data_sources s
+              JOIN app.source_freshness o ON o.user_id = s.user_id AND o.data_source_id = s.id
               LEFT JOIN LATERAL (
                    SELECT j.id, j.status, j.dagster_run_id, j.heartbeat_at, j.not_before FROM app.sync_jobs j
                     WHERE j.user_id = s.user_id AND j.data_source_id = s.id AND j.status <> 'pending'
@@ -64,6 +70,9 @@ def of_source(
         data_source_id=DataSourceId(row.id),
         sync_frequency=row.sync_frequency,
         last_sync_at=row.last_sync_at,
+        objective_minutes=row.objective_minutes,
+        due_at=row.due_at,
+        is_late=row.is_missed,
         last_job_id=SyncJobId(row.job_id) if row.job_id else None,
         last_job_status=JobStatus(row.status) if row.status else None,
         last_job_dagster_run_id=row.dagster_run_id,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -24,8 +24,6 @@ SOURCES_CHECKED = 100
 """The most sources that a run of the checks alone looks at, those synced longest ago first."""
 
 IDS_NAMED = 20
-STALE_AFTER = {"hourly": timedelta(hours=3), "daily": timedelta(hours=30), "weekly": timedelta(days=8)}
-"""By sync_frequency; a source that is synced by hand is never stale."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +36,16 @@ class Health:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """`problems` returns how many of what are wrong with one source, by name; all zero means that it passes."""
+    """`problems` returns how many of what are wrong with one source, by name; all zero means that it passes.
+
+    `evidence` says more of the sources that fail, under names of its own.
+    """
 
     stage: str
     severity: dg.AssetCheckSeverity
     description: str
     problems: Callable[[Health], dict[str, int]]
+    evidence: Callable[[Sequence[Health]], dict[str, dg.RawMetadataValue]] = lambda _failing: {}
 
 
 def _unfinished(health: Health) -> dict[str, int]:
@@ -55,9 +57,29 @@ def _open_failures(health: Health) -> dict[str, int]:
     return {"open_failures": health.state.open_failures}
 
 
-def _stale(health: Health) -> dict[str, int]:
-    bound, last = STALE_AFTER.get(health.state.sync_frequency), health.state.last_sync_at
-    return {"stale": int(bound is not None and (last is None or health.state.now - last > bound))}
+def _late(health: Health) -> dict[str, int]:
+    return {"late": int(health.state.is_late)}
+
+
+def _since_when(failing: Sequence[Health]) -> dict[str, dg.RawMetadataValue]:
+    """A table of the sources that are late, the one that is so for the longest first."""
+    states = sorted((health.state for health in failing), key=lambda state: (state.due_at is None, state.due_at))
+    records = [
+        dg.TableRecord(
+            {
+                "data_source": str(state.data_source_id),
+                "late_since": _written(state.due_at),
+                "last_sync": _written(state.last_sync_at) or "never",
+                "objective_minutes": state.objective_minutes or 0,
+            }
+        )
+        for state in states[:IDS_NAMED]
+    ]
+    return {"late_data_sources": dg.MetadataValue.table(records)} if records else {}
+
+
+def _written(moment: datetime | None) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds") if moment is not None else ""
 
 
 def _texts(health: Health) -> dict[str, int]:
@@ -78,7 +100,13 @@ WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 CHECKS = {
     "last_sync_completed": Check("items", WARN, "The newest sync ended completed, with no item failed.", _unfinished),
     "no_open_failures": Check("items", WARN, "No item is waiting in the failure ledger.", _open_failures),
-    "synced_lately": Check("items", WARN, "The last sync is no older than the source's frequency allows.", _stale),
+    "synced_lately": Check(
+        "items",
+        WARN,
+        "The last sync is no older than the source's freshness objective, its own or that of its frequency.",
+        _late,
+        _since_when,
+    ),
     "no_missing_text": Check(
         "documents", ERROR, "Every document has text, and a sample of texts matches its stored hash.", _texts
     ),
@@ -128,16 +156,17 @@ def results(wanted: Iterable[dg.AssetCheckKey], healths: Sequence[Health]) -> It
 
 def _result(key: dg.AssetCheckKey, check: Check, healths: Sequence[Health]) -> dg.AssetCheckResult:
     totals: dict[str, int] = {}
-    failing: list[str] = []
+    failing: list[Health] = []
     for health in healths:
         problems = {name: count for name, count in check.problems(health).items() if count}
         if problems:
-            failing.append(str(health.state.data_source_id))
+            failing.append(health)
         for name, count in problems.items():
             totals[name] = totals.get(name, 0) + count
     metadata: dict[str, dg.RawMetadataValue] = {"data_sources": len(healths), **totals}
     if failing:
-        metadata["failing_data_sources"] = failing[:IDS_NAMED]
+        metadata["failing_data_sources"] = [str(health.state.data_source_id) for health in failing[:IDS_NAMED]]
+        metadata.update(check.evidence(failing))
     if key.name == "rows_chunks_vectors_agree":
         for name in ("documents", "chunks", "vectors"):
             metadata[name] = sum(getattr(health.index, name) for health in healths)

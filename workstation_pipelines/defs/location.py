@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from workstation_pipelines.defs import assets, triggers
+from workstation_pipelines.defs import alerts, assets, triggers
 from workstation_pipelines.defs.resources import RESOURCE_KEY
 from workstation_pipelines.model import SourceType
 from workstation_pipelines.sources import SOURCES
@@ -14,6 +14,7 @@ def sync_definitions(workspace: dg.ResourceDefinition) -> dg.Definitions:
     """Merge the definitions of all source types; a new source in SOURCES needs no line here."""
     common = dg.Definitions(
         resources={RESOURCE_KEY: workspace},
+        sensors=[alerts.alerts_sensor()],
         executor=dg.in_process_executor,  # one op a run: a process for each step would cost seconds and gain nothing
     )
     return dg.Definitions.merge(common, *(_of_type(source_type) for source_type in SOURCES))
