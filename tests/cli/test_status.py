@@ -21,18 +21,16 @@ def database(workstation: Program) -> Iterator[Database]:
     database.close()
 
 
-def ask(database: Database, statement: str, user_id: UserId = USER, **parameters: Any) -> list[Any]:
-    return list(database.query_with_rls(user_id, statement, parameters))
+def ask(database: Database, statement: str, **parameters: Any) -> list[Any]:
+    return list(database.query_with_rls(USER, statement, parameters))
 
 
 def add_job(database: Database, source_id: object, status: str, message: str = "", user_id: UserId = USER) -> None:
-    ask(
-        database,
+    database.query_with_rls(
+        user_id,
         """INSERT INTO app.sync_jobs (id, user_id, data_source_id, job_type, status, error_message)
            VALUES (:id, :user_id, :source, 'manual', :status, :message)""",
-        user_id,
-        id=uuid4(),
-        **{"user_id": user_id, "source": source_id, "status": status, "message": message},
+        {"id": uuid4(), "user_id": user_id, "source": source_id, "status": status, "message": message},
     )
 
 

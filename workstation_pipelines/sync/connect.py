@@ -5,15 +5,18 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+from uuid import UUID
 
 from workstation_pipelines.db import credentials as stored_credentials
 from workstation_pipelines.db import data_sources
+from workstation_pipelines.db import webhooks as stored_webhooks
 from workstation_pipelines.db.credentials import SealedRecord
 from workstation_pipelines.db.data_sources import DataSource
 from workstation_pipelines.errors import InvalidRequestError
-from workstation_pipelines.model import DataSourceId, UserId
+from workstation_pipelines.model import DataSourceId, UserId, WebhookId
 from workstation_pipelines.sources.sealing import Binding, SealError, rewrap
 from workstation_pipelines.sync.credentials import PURPOSE, Vault
+from workstation_pipelines.sync.webhooks import PURPOSE as PURPOSE_OF_WEBHOOKS
 
 if TYPE_CHECKING:
     from workstation_pipelines.sources.contract import Account
@@ -83,12 +86,19 @@ def _other_account(data_source: DataSource, account: Account) -> InvalidRequestE
 
 @dataclass
 class Rotation:
-    """What a change of keys did. `left` counts records that are still under other keys, by key; `refused` do not open."""
+    """What a change of keys did. `left` counts records that are still under other keys, by key; `refused` do not open.
+
+    Records are credentials of data sources and secrets of webhooks, under the ids of these.
+    """
 
     key_id: str
     rewrapped: int = 0
-    refused: list[DataSourceId] = field(default_factory=list)
+    refused: list[UUID] = field(default_factory=list)
     left: dict[str, int] = field(default_factory=dict)
+
+    def count_left(self, key_id: str, records: int) -> None:
+        if key_id != self.key_id:
+            self.left[key_id] = self.left.get(key_id, 0) + records
 
 
 def rotate_keys(vault: Vault) -> Rotation:
@@ -102,8 +112,9 @@ def rotate_keys(vault: Vault) -> Rotation:
         _rotate_user(vault, user_id, rotation)
         with vault.database.transaction_with_rls(user_id) as connection:
             for key_id, records in stored_credentials.sealed_with(connection, user_id=user_id).items():
-                if key_id != rotation.key_id:
-                    rotation.left[key_id] = rotation.left.get(key_id, 0) + records
+                rotation.count_left(key_id, records)
+    for user_id in stored_webhooks.owners(vault.database):
+        _rotate_webhooks(vault, user_id, rotation)
     return rotation
 
 
@@ -125,3 +136,20 @@ def _rotate_user(vault: Vault, user_id: UserId, rotation: Rotation) -> None:
         if step.last_id is None:
             return
         after = step.last_id
+
+
+def _rotate_webhooks(vault: Vault, user_id: UserId, rotation: Rotation) -> None:
+    def rewrapped(webhook_id: WebhookId, record: SealedRecord) -> SealedRecord | None:
+        try:
+            return rewrap(vault.ring, record, Binding(PURPOSE_OF_WEBHOOKS, user_id, webhook_id))
+        except SealError:
+            return None
+
+    with vault.database.transaction_with_rls(user_id) as connection:
+        done, refused = stored_webhooks.rewrap_all(
+            connection, user_id=user_id, key_id=rotation.key_id, rewrap=rewrapped
+        )
+        rotation.rewrapped += done
+        rotation.refused += refused
+        for key_id, records in stored_webhooks.sealed_with(connection, user_id=user_id).items():
+            rotation.count_left(key_id, records)
