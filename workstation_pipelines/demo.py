@@ -218,6 +218,7 @@ def _ask(session: Session, question: str, source_id: DataSourceId) -> Hit | None
         question,
         Scope(user_id=session.user_id, data_source_ids=[source_id]),
         limit=1,
+        embedder_of=workspace.embedder_of,
     )
     print_line(f"   ? {shown(question)}")
     if result.nothing_relevant:

@@ -243,7 +243,7 @@ class StoredItem:
     """An item as the database holds it, with what the engine needs of its document.
 
     `retry_due` is true when failed work on it, or on something inside it, is due again. `is_document_deleted` marks a
-    tombstone.
+    tombstone. `wanted_index_config_id` is what somebody chose for its document, None where nobody did.
     """
 
     external_id: str
@@ -266,6 +266,7 @@ class StoredItem:
     external_modified_at: datetime | None = None
     external_created_at: datetime | None = None
     place: str | None = None
+    wanted_index_config_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -271,6 +271,7 @@ def populate(database: Database, user_id: UserId) -> Library:
             project_id=project,
         )
         uploads.add(connection, user_id=user_id, upload_id=uuid4(), name="a.txt", mime_type="", body=b"some text")
+        _add_build(connection, user_id, project, write.id, config.id)
         namespace = add_index(connection, user_id)
         index_outbox.intend(connection, namespace, documents=[index_outbox.Sent(write.id, 1, 1)])
     return Library(user_id, source, lease, config, job_id, write.id, project, tag, processing_id)
@@ -286,3 +287,23 @@ def add_index(connection: Connection, user_id: UserId, name: str = "index") -> i
         host="https://index.example",
         dimensions=384,
     )
+
+
+def _add_build(
+    connection: Connection, user_id: UserId, project_id: UUID, document_id: DocumentId, config_id: IndexConfigId
+) -> None:
+    build_id = uuid4()
+    for statement, values in (
+        ("index_settings (id, user_id, project_id, index_config_id)", (uuid4(), user_id, project_id, config_id)),
+        (
+            "index_builds (id, user_id, project_id, index_config_id, status)",
+            (build_id, user_id, project_id, config_id, "dropped"),
+        ),
+        ("saved_questions (id, user_id, project_id, question)", (uuid4(), user_id, project_id, "where?")),
+        (
+            "index_build_documents (build_id, user_id, document_id, index_config_id, generation, chunk_count)",
+            (build_id, user_id, document_id, config_id, 2, 0),
+        ),
+    ):
+        places = ", ".join(["%s"] * len(values))
+        connection.exec_driver_sql(f"INSERT INTO app.{statement} VALUES ({places})", values)  # noqa: S608 - constants

@@ -87,6 +87,8 @@ _PARENTS = {
     "data_source_id": "data_sources",
     "namespace_id": "index_namespaces",
     "index_config_id": "index_configs",
+    "project_id": "projects",
+    "build_id": "index_builds",
     "processing_job_id": "processing_jobs",
     "webhook_id": "webhooks",
 }

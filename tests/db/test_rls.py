@@ -26,6 +26,7 @@ TABLES = sorted(table.name for table in tables.metadata.sorted_tables)
 VIEWS = [
     "daily_cost_summary",
     "data_source_summary",
+    "document_index_settings",
     "document_lineage",
     "documents_with_metadata",
     "processing_job_summary",

@@ -213,13 +213,17 @@ def test_no_row_attaches_to_anothers_parent_and_the_error_is_that_of_a_parent_th
         row = _copy_of_bobs(admin, table, external_id="new", idempotency_key="new", name="new", dedup_key="new")
         if "ordinal" in row:
             row["ordinal"] = 99
+        if table == "index_settings":  # one scope a row, one row a scope
+            document = _rows(admin, "documents", "bob")[0]["id"] if column == "index_config_id" else None
+            row |= {"project_id": None, "document_id": document}
         attached = bob.state_of(*_insert(table, {**row, column: hers}))
         dangling = bob.state_of(*_insert(table, {**row, column: str(uuid4())}))
         assert (table, column, attached, dangling) == (table, column, "23503", "23503")
         if table in CHANGEABLE:
             move = sql.SQL("UPDATE {} SET {} = %s")
             moved = bob.state_of(move.format(sql.Identifier("app", table), sql.Identifier(column)), [hers])
-            assert (table, column, moved) == (table, column, "23503")
+            has_scope = table == "index_settings" and column in ("document_id", "data_source_id")
+            assert (table, column, moved) == (table, column, "23514" if has_scope else "23503")
 
 
 def test_turning_row_security_off_is_an_error_and_not_a_way_around(bob: Attacker) -> None:
@@ -354,6 +358,7 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
         ("audit_append_for", "bigint", "wp_counter"),
         ("audit_head", "TABLE(seq bigint, hash bytea)", "wp_counter"),
         ("audit_verify", "TABLE(seq bigint, problem text)", "wp_counter"),
+        ("builds_to_purge", "TABLE(user_id text, build_id uuid)", "wp_counter"),
         ("data_source_owner", "text", "wp_counter"),
         ("data_sources_of_type", "TABLE(data_source_id uuid)", "wp_counter"),
         ("due_deliveries", "TABLE(user_id text, webhook_id uuid, delivery_id uuid)", "wp_counter"),

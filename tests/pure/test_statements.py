@@ -20,6 +20,7 @@ _TABLES = {table.name for table in tables.metadata.sorted_tables}
 _VIEWS = {
     "daily_cost_summary",
     "data_source_summary",
+    "document_index_settings",
     "document_lineage",
     "documents_with_metadata",
     "processing_job_summary",
@@ -30,6 +31,7 @@ _VIEWS = {
 
 # The functions that answer across users, with ids and times, and the proof that the rest does not.
 ACROSS_USERS = {
+    "builds_to_purge",
     "data_source_owner",
     "data_sources_of_type",
     "due_deliveries",
@@ -51,7 +53,12 @@ CONTEXT = {"set_current_user_id", "user_id", "tenant_id", "open_event"}
 OF_THE_CONTEXT = {"audit_append", "audit_head", "audit_verify"}
 
 # Inserted into the statements of a search; `test_conditions_of_a_search_name_the_owner` holds them to it.
-CONDITIONS = {"where.documents": "d.user_id = :user_id", "where.chunks": "c.user_id = :user_id"}
+CONDITIONS = {
+    "where.documents": "d.user_id = :user_id",
+    "where.chunks": "c.user_id = :user_id",
+    "where.tables": "app.documents d",
+    "_CHOSEN": "d.user_id = :user_id",
+}
 
 _REFERENCE = re.compile(r"\b(FROM|JOIN|UPDATE|USING|INTO)\s+app\.(\w+|\{\})(?:\s+(?:AS\s+)?(\w+))?")
 # As (alias of the left side or nothing, alias of the right side or the parameter).

@@ -38,15 +38,20 @@ def check(admin_url: str, user: str, truth: dict[str, str]) -> Violations:
     with psycopg.connect(libpq_url(admin_url)) as connection:
         live = connection.execute(
             """
-            SELECT i.external_path, d.id, d.text, d.live_generation, d.chunk_count
+            SELECT i.external_path, d.id, d.text, d.live_generation, d.chunk_count, c.chunk_tokens
               FROM app.sync_items i JOIN app.documents d ON d.id = i.local_document_id
+              JOIN app.index_configs c ON c.id = d.index_config_id
              WHERE i.user_id = %s AND i.sync_status IN ('synced', 'failed') AND d.deleted_at IS NULL""",
             [user],
         ).fetchall()
         chunks = connection.execute(
             """
             SELECT document_id, generation, ordinal, text, start_offset, end_offset, embedding::text
-              FROM app.chunks WHERE user_id = %s ORDER BY document_id, generation, ordinal""",
+              FROM app.chunks c WHERE user_id = %s AND NOT EXISTS (
+                SELECT FROM app.index_build_documents b JOIN app.documents d ON d.id = b.document_id
+                 WHERE b.document_id = c.document_id AND c.generation IN (b.generation, b.previous_generation)
+                   AND c.generation <> d.live_generation)
+             ORDER BY document_id, generation, ordinal""",
             [user],
         ).fetchall()
         orphan_documents = _one(
@@ -74,12 +79,12 @@ def check(admin_url: str, user: str, truth: dict[str, str]) -> Violations:
             user,
         )
     paths = Counter(row[0] for row in live)
-    generations = {(row[1], row[3]): (row[2], row[4]) for row in live}
+    generations = {(row[1], row[3]): (row[2], row[4], row[5]) for row in live}
     return Violations(
         lost=len(truth.keys() - paths.keys()),
         surplus=len(paths.keys() - truth.keys()),
         duplicates=sum(paths.values()) - len(paths),
-        wrong_text=sum(truth.get(path, text) != text for path, _, text, _, _ in live),
+        wrong_text=sum(truth.get(path, text) != text for path, _, text, *_ in live),
         wrong_chunks=_wrong_chunks(generations, chunks),
         orphan_chunks=sum((row[0], row[1]) not in generations for row in chunks),
         wrong_vectors=sum(not _is_vector_of(row[6], row[3]) for row in chunks),
@@ -90,13 +95,14 @@ def check(admin_url: str, user: str, truth: dict[str, str]) -> Violations:
     )
 
 
-def _wrong_chunks(generations: dict[tuple[Any, int], tuple[str, int]], chunks: list[Any]) -> int:
+def _wrong_chunks(generations: dict[tuple[Any, int], tuple[str, int, int]], chunks: list[Any]) -> int:
     found: dict[tuple[Any, int], list[tuple[int, str, int, int]]] = {}
     for document_id, generation, ordinal, text, start, end, _ in chunks:
         found.setdefault((document_id, generation), []).append((ordinal, text, start, end))
     wrong = 0
-    for key, (text, chunk_count) in generations.items():
-        wanted = [(c.ordinal, c.text, c.start_offset, c.end_offset) for c in FixedSplitter().split(text, [])]
+    for key, (text, chunk_count, characters) in generations.items():
+        cut = FixedSplitter(characters).split(text, [])
+        wanted = [(c.ordinal, c.text, c.start_offset, c.end_offset) for c in cut]
         wrong += found.get(key, []) != wanted or chunk_count != len(wanted)
     return wrong
 

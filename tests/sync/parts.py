@@ -16,12 +16,15 @@ DIMENSIONS = 8
 
 
 class FixedSplitter:
-    """Cuts every 40 characters."""
+    """Cuts every so many characters."""
+
+    def __init__(self, characters: int = CHUNK_CHARACTERS) -> None:
+        self.characters = characters
 
     def split(self, text: str, headings: Sequence[Heading]) -> list[Chunk]:
         return [
-            Chunk(ordinal, text[at : at + CHUNK_CHARACTERS], at, min(at + CHUNK_CHARACTERS, len(text)), "", 8)
-            for ordinal, at in enumerate(range(0, len(text), CHUNK_CHARACTERS))
+            Chunk(ordinal, text[at : at + self.characters], at, min(at + self.characters, len(text)), "", 8)
+            for ordinal, at in enumerate(range(0, len(text), self.characters))
         ]
 
 
@@ -32,7 +35,8 @@ class DigestEmbedder:
     model = "test"
     dimensions = DIMENSIONS
 
-    def __init__(self) -> None:
+    def __init__(self, model: str = "test") -> None:
+        self.model = model
         self.texts: list[str] = []
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:

@@ -17,12 +17,22 @@ import psutil
 
 from tests.sync.parts import DIMENSIONS, DigestEmbedder, FixedSplitter, PlainExtractor
 from tests.sync.scripted import ScriptedSource
-from workstation_pipelines.db import data_sources, vectors
+from workstation_pipelines.db import data_sources, index_settings, vectors
 from workstation_pipelines.db.data_sources import DataSource
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import WorkstationError
 from workstation_pipelines.identity import Uuid7, utc_now
-from workstation_pipelines.model import BudgetPeriod, BudgetUnit, DataSourceId, JobResult, JobType, Limit, UserId
+from workstation_pipelines.model import (
+    BudgetPeriod,
+    BudgetUnit,
+    DataSourceId,
+    IndexConfig,
+    IndexConfigId,
+    JobResult,
+    JobType,
+    Limit,
+    UserId,
+)
 from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sources.local_folder.connector import LocalFolder
 from workstation_pipelines.sync.faults import Faults
@@ -90,18 +100,29 @@ def sync_parts(database: Database, wish: Wish, embedder: DigestEmbedder) -> Sync
 
 
 def vectorizer(database: Database, user: str, embedder: DigestEmbedder) -> Vectorizer:
+    """The vectorizer of the default settings, which leads to those of any other config."""
+    config = index_config(database, user, embedder.model)
+
+    def other(index_config_id: IndexConfigId) -> Vectorizer:
+        with database.transaction_with_rls(UserId(user)) as connection:
+            wanted = index_settings.config(connection, user_id=UserId(user), index_config_id=index_config_id)
+        return Vectorizer(FixedSplitter(wanted.chunk_tokens), DigestEmbedder(wanted.model), wanted, TOKEN_PRICE)
+
+    return Vectorizer(FixedSplitter(), embedder, config, TOKEN_PRICE, others=other)
+
+
+def index_config(database: Database, user: str, model: str = "test", chunk_characters: int = 40) -> IndexConfig:
     with database.transaction_with_rls(UserId(user)) as connection:
-        config = vectors.index_config(
+        return vectors.index_config(
             connection,
             user_id=UserId(user),
-            embedder=embedder.name,
-            model=embedder.model,
+            embedder=DigestEmbedder.name,
+            model=model,
             dimensions=DIMENSIONS,
-            chunk_tokens=40,
+            chunk_tokens=chunk_characters,
             overlap_tokens=0,
             new_id=new_id,
         )
-    return Vectorizer(FixedSplitter(), embedder, config, TOKEN_PRICE)
 
 
 def sync(wish: Wish, embedder: DigestEmbedder | None = None) -> JobResult:

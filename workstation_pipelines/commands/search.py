@@ -72,6 +72,7 @@ def search(
             scope,
             limit=limit,
             mode=mode.value,
+            embedder_of=workspace.embedder_of,
         )
     if as_json:
         print_json(_as_values(result, Marker(query)))

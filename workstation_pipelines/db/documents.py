@@ -57,6 +57,14 @@ class DocumentWrite:
     chunks: Sequence[ChunkWrite] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Generations:
+    """A document's live generation, and the highest that was ever given out for it."""
+
+    live: int
+    last: int
+
+
 _DESCRIPTION_COLUMNS = {
     "id": "uuid",
     "title": "text",
@@ -132,11 +140,28 @@ _INSERT_CHUNKS = BulkStatement(
     constants=1,
 )
 
+# What builds keep of a document is of its old text, or of a text that is gone.
 _DROP_OTHER_GENERATIONS = text(
     """
+    WITH forgotten AS (
+        DELETE FROM app.index_build_documents WHERE user_id = :user_id AND document_id = ANY(:ids))
     DELETE FROM app.chunks c USING app.documents d
      WHERE c.user_id = :user_id AND d.user_id = :user_id AND c.document_id = d.id AND d.id = ANY(:ids)
        AND c.generation <> d.live_generation"""
+)
+
+# The text is the same, so candidates of builds stay. A way back leads to what is not the last state any more: it goes.
+_DROP_UNBUILT_GENERATIONS = text(
+    """
+    WITH passed AS (
+        DELETE FROM app.index_build_documents
+         WHERE user_id = :user_id AND document_id = ANY(:ids) AND previous_generation IS NOT NULL)
+    DELETE FROM app.chunks c USING app.documents d
+     WHERE c.user_id = :user_id AND d.user_id = :user_id AND c.document_id = d.id AND d.id = ANY(:ids)
+       AND c.generation <> d.live_generation AND NOT EXISTS (
+           SELECT FROM app.index_build_documents b
+            WHERE b.user_id = c.user_id AND b.document_id = c.document_id AND b.generation = c.generation
+              AND b.previous_generation IS NULL)"""
 )
 
 _CHUNKS_A_STATEMENT = 1000
@@ -158,10 +183,10 @@ def store(
     the one or the other. New documents go to `project_id`; existing ones stay in the project that their owner chose.
     """
     new = [write for write in writes if write.chunks is not None and write.is_new]
-    live = lock(connection, user_id=user_id, document_ids=[write.id for write in writes if not write.is_new])
+    given = lock(connection, user_id=user_id, document_ids=[write.id for write in writes if not write.is_new])
     # A reindex may have given a document a generation since it was read.
     changed = [
-        replace(write, generation=max(write.generation, live.get(write.id, 0) + 1))
+        replace(write, generation=max(write.generation, given[write.id].last + 1 if write.id in given else 1))
         for write in writes
         if write.chunks is not None and not write.is_new
     ]
@@ -203,9 +228,15 @@ def _give_generations(
     packer: wire.TsvectorPacker,
     are_deleted: bool,
 ) -> list[UUID]:
-    lock(connection, user_id=user_id, document_ids=[write.id for write in writes])
+    given = lock(connection, user_id=user_id, document_ids=[write.id for write in writes])
+    # A build may have given out the number that comes next.
+    kept = [
+        replace(write, generation=given[write.id].last + 1)
+        for write in writes
+        if write.id in given and given[write.id].live == write.generation - 1
+    ]
     columns = {"id": "uuid", "generation": "int4", "index_config_id": "uuid", "chunk_count": "int4"}
-    rows = ((write.id, write.generation, write.index_config_id, len(write.chunks or ())) for write in writes)
+    rows = ((write.id, write.generation, write.index_config_id, len(write.chunks or ())) for write in kept)
     stage(connection, "stage_generations", columns, rows)
     updated = connection.execute(
         text(
@@ -214,16 +245,14 @@ def _give_generations(
                SET live_generation = s.generation, index_config_id = s.index_config_id, chunk_count = s.chunk_count,
                    deleted_at = NULL
               FROM stage_generations s
-             WHERE d.user_id = :user_id AND d.id = s.id AND d.live_generation = s.generation - 1
-               AND (d.deleted_at IS NOT NULL) = :are_deleted
+             WHERE d.user_id = :user_id AND d.id = s.id AND (d.deleted_at IS NOT NULL) = :are_deleted
             RETURNING d.id"""
         ),
         {"user_id": user_id, "are_deleted": are_deleted},
     )
     done = {row[0] for row in updated}
-    kept = [write for write in writes if write.id in done]
-    _insert_chunks(connection, user_id, kept, packer)
-    connection.execute(_DROP_OTHER_GENERATIONS, {"user_id": user_id, "ids": list(done)})
+    _insert_chunks(connection, user_id, [write for write in kept if write.id in done], packer)
+    connection.execute(_DROP_UNBUILT_GENERATIONS, {"user_id": user_id, "ids": list(done)})
     return list(done)
 
 
@@ -246,7 +275,15 @@ def tombstone(connection: Connection, *, user_id: UserId, document_ids: Sequence
         parameters,
     )
     done = [row[0] for row in hidden]
-    connection.execute(text("DELETE FROM app.chunks WHERE user_id = :user_id AND document_id = ANY(:ids)"), parameters)
+    connection.execute(
+        text(
+            """
+            WITH forgotten AS (
+                DELETE FROM app.index_build_documents WHERE user_id = :user_id AND document_id = ANY(:ids))
+            DELETE FROM app.chunks WHERE user_id = :user_id AND document_id = ANY(:ids)"""
+        ),
+        parameters,
+    )
     return done
 
 
@@ -258,8 +295,8 @@ def forget_hashes(connection: Connection, *, user_id: UserId, document_ids: Sequ
     )
 
 
-def lock(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """Lock documents and return their live generations.
+def lock(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> dict[UUID, Generations]:
+    """Lock documents and return their generations.
 
     Whoever writes documents or their chunks does this first, and in one order, so that none waits for another in a ring.
     """
@@ -268,12 +305,13 @@ def lock(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID
     rows = connection.execute(
         text(
             """
-            SELECT id, live_generation FROM app.documents
+            SELECT id, live_generation, greatest(live_generation, allotted_generation) AS last_generation
+              FROM app.documents
              WHERE user_id = :user_id AND id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"""
         ),
         {"user_id": user_id, "ids": list(document_ids)},
     )
-    return {row.id: row.live_generation for row in rows}
+    return {row.id: Generations(row.live_generation, row.last_generation) for row in rows}
 
 
 def _description(write: DocumentWrite, packer: wire.TsvectorPacker) -> tuple[Any, ...]:

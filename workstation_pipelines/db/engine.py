@@ -40,6 +40,7 @@ class Database:
         )
         event.listen(self._engine, "connect", _become_app_role)
         event.listen(self._engine, "reset", _forget_user)
+        self._snapshots = self._engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -51,14 +52,25 @@ class Database:
         Raises InvalidRequestError for a missing or malformed user id and SourceUnavailableError when the database
         cannot be reached.
         """
+        with self._transaction(user_id, tenant_id, self._engine) as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, user_id: UserId, tenant_id: str | None, engine: Engine) -> Iterator[Connection]:
         if not user_id:
             raise InvalidRequestError(
                 "no user: every statement runs for somebody, so pass --user or set WORKSTATION_USER"
             )
         if not USER_ID.fullmatch(user_id):
             raise InvalidRequestError("invalid user id: use 1 to 200 of the characters A-Z a-z 0-9 _ . : | @ -")
-        with translated_errors(), self._engine.begin() as connection:
+        with translated_errors(), engine.begin() as connection:
             connection.execute(SET_CONTEXT, {"user_id": user_id, "tenant_id": tenant_id})
+            yield connection
+
+    @contextmanager
+    def snapshot_with_rls(self, user_id: UserId) -> Iterator[Connection]:
+        """Like transaction_with_rls, for reading only: all statements see the same moment, whatever others commit."""
+        with self._transaction(user_id, None, self._snapshots) as connection:
             yield connection
 
     def query_with_rls(

@@ -49,7 +49,8 @@ def nearest(
         "limit": limit,
     }
     chunk_count = search.survey(connection, filters).chunk_count
-    if chunk_count <= exact_up_to or index_config.dimensions != ANN_DIMENSIONS:
+    is_ann = index_config.dimensions == ANN_DIMENSIONS and filters.build_id is None  # what is not live is not promoted
+    if chunk_count <= exact_up_to or not is_ann:
         connection.execute(text(search_scope.SCAN_SETTINGS))
         return _rows(connection, _exact(where), parameters)
     connection.execute(text(_ANN_SETTINGS))
@@ -68,6 +69,7 @@ def cosines(
     keys: Sequence[search.ChunkKey],
 ) -> dict[search.ChunkKey, float]:
     """Return the cosine similarity of given chunks, for those that have an embedding under the config."""
+    connection.execute(text(search_scope.LOOKUP_SETTINGS))
     rows = connection.execute(
         text(
             """
@@ -123,7 +125,7 @@ def _exact(where: search_scope.Conditions, further: str = "") -> str:
     # The distance is computed inside the fence: the planner cannot swap in an index that sees all users' rows.
     return f"""
         WITH scoped AS MATERIALIZED (
-            SELECT d.id, d.live_generation FROM app.documents d WHERE {where.documents}),
+            SELECT d.id, {where.generation} AS live_generation FROM {where.tables} WHERE {where.documents}),
         measured AS MATERIALIZED (
             SELECT c.document_id, c.generation, c.ordinal,
                    c.embedding <=> (SELECT CAST(:vector AS halfvec)) AS distance

@@ -26,10 +26,12 @@ ChunkKey = tuple[UUID, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a scope holds: the languages of its documents (None: unknown) and the number of its live chunks."""
+    """What a scope holds: the languages of its documents (None: unknown), the number of its live chunks, and the index
+    configs that made them, normally one."""
 
     languages: Sequence[str | None]
     chunk_count: int
+    index_config_ids: Sequence[UUID] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +79,18 @@ class StoredHit:
 
 def survey(connection: Connection, filters: search_scope.Filters) -> Survey:
     """Look at the documents of a scope, not at their chunks."""
-    where = search_scope.conditions(search_scope.Filters(filters.scope))
+    where = search_scope.conditions(search_scope.Filters(filters.scope, build_id=filters.build_id))
     row = connection.execute(
         text(
             f"""
-            SELECT array_agg(DISTINCT d.language) AS languages, coalesce(sum(d.chunk_count), 0)::bigint AS chunk_count
-              FROM app.documents d WHERE {where.documents}"""  # noqa: S608 - conditions are constants, values bound
+            SELECT array_agg(DISTINCT d.language) AS languages,
+                   coalesce(sum({where.chunk_count}), 0)::bigint AS chunk_count,
+                   array_agg(DISTINCT {where.config}) FILTER (WHERE {where.config} IS NOT NULL) AS configs
+              FROM {where.tables} WHERE {where.documents}"""  # noqa: S608 - conditions are constants, values bound
         ),
         where.parameters,
     ).one()
-    return Survey(row.languages or [], row.chunk_count)
+    return Survey(row.languages or [], row.chunk_count, row.configs or [])
 
 
 def rank_by_text(
@@ -107,12 +111,16 @@ def rank_by_text(
     return TextRanking(matches, rows[0].weights, rows[0].is_found) if rows else TextRanking([], [], [])
 
 
-def hits(connection: Connection, *, user_id: UserId, keys: Sequence[ChunkKey]) -> dict[ChunkKey, StoredHit]:
-    """Return what is stored of those chunks that are live; others are left out, whoever found them."""
+def hits(
+    connection: Connection, *, user_id: UserId, keys: Sequence[ChunkKey], build_id: UUID | None = None
+) -> dict[ChunkKey, StoredHit]:
+    """Return what is stored of those chunks that are live, or would be by a build; others are left out."""
+    connection.execute(text(search_scope.LOOKUP_SETTINGS))
     rows = connection.execute(
         text(_HITS),
         {
             "user_id": user_id,
+            "build_id": build_id,
             "document_ids": [key[0] for key in keys],
             "generations": [key[1] for key in keys],
             "ordinals": [key[2] for key in keys],
@@ -135,11 +143,13 @@ _HITS = """
            AS wanted (document_id, generation, ordinal)
       JOIN app.chunks c ON c.user_id = :user_id AND c.document_id = wanted.document_id
            AND c.generation = wanted.generation AND c.ordinal = wanted.ordinal
-      JOIN app.documents d ON d.user_id = :user_id AND d.id = c.document_id
-           AND d.live_generation = c.generation AND d.deleted_at IS NULL
+      JOIN app.documents d ON d.user_id = :user_id AND d.id = c.document_id AND d.deleted_at IS NULL
+      LEFT JOIN app.index_build_documents b ON b.user_id = :user_id AND b.document_id = d.id
+           AND b.build_id = CAST(:build_id AS uuid)
       LEFT JOIN app.data_sources s ON s.user_id = :user_id AND s.id = d.data_source_id
       LEFT JOIN app.sync_items i ON i.user_id = :user_id AND i.local_document_id = d.id
-      LEFT JOIN app.sync_jobs j ON j.user_id = :user_id AND j.id = i.last_sync_job_id"""
+      LEFT JOIN app.sync_jobs j ON j.user_id = :user_id AND j.id = i.last_sync_job_id
+     WHERE c.generation = coalesce(b.generation, d.live_generation)"""
 
 
 def _ranking_statement(where: search_scope.Conditions, variants: Sequence[int]) -> str:
@@ -159,7 +169,7 @@ def _ranking_statement(where: search_scope.Conditions, variants: Sequence[int]) 
     return f"""
         WITH asked AS MATERIALIZED (SELECT {asked}),
         scoped AS MATERIALIZED (
-            SELECT d.id, d.live_generation, {in_title} FROM app.documents d WHERE {where.documents}),
+            SELECT d.id, {where.generation} AS live_generation, {in_title} FROM {where.tables} WHERE {where.documents}),
         live AS MATERIALIZED (
             SELECT c.document_id, c.generation, c.ordinal, c.token_count, {in_chunk}
               FROM app.chunks c JOIN scoped s ON s.id = c.document_id AND s.live_generation = c.generation

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from workstation_pipelines.model import Scope
 
@@ -19,12 +20,16 @@ _COMBINING_MARKS = re.compile("[\u0300-\u036f]")
 _BLANKS = re.compile(r"\s+")
 
 SCAN_SETTINGS = """
-    SET LOCAL enable_nestloop = off; SET LOCAL work_mem = '64MB'; SET LOCAL jit = off"""
-"""For a ranking that reads all chunks of a scope, until the transaction ends.
+    SET LOCAL enable_nestloop = off; SET LOCAL enable_sort TO DEFAULT; SET LOCAL work_mem = '64MB'; SET LOCAL jit = off"""
+"""For a ranking that reads all chunks of a scope, until LOOKUP_SETTINGS or the end of the transaction.
 
 Without statistics (a fresh load, and for one user of many always) the planner takes a scope for a few rows and compares
 every chunk with every document; a ranking of 5,000 chunks then takes seconds. Compiling takes longer than running.
 """
+
+
+LOOKUP_SETTINGS = "SET LOCAL enable_nestloop TO DEFAULT; SET LOCAL enable_sort TO DEFAULT"
+"""For statements that look up a few chunks, after rankings in the same transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,23 +46,38 @@ class Phrase:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """The scope together with what the query itself demands of or forbids a chunk. `excluded` are lexemes."""
+    """The scope together with what the query itself demands of or forbids a chunk. `excluded` are lexemes.
+
+    With `build_id` the chunks are those that the index build would make live, as far as it has a document.
+    """
 
     scope: Scope
     phrases: Sequence[Phrase] = ()
     excluded: Sequence[str] = ()
+    build_id: UUID | None = None
+
+
+_LIVE = "app.documents d"
+_BUILT = """app.documents d
+    LEFT JOIN app.index_build_documents b
+      ON b.user_id = d.user_id AND b.document_id = d.id AND b.build_id = CAST(:build_id AS uuid)"""
 
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
     """SQL over `d` (documents) and `c` (chunks), and the parameters that both bind.
 
+    `tables` are the documents `d` to select from; `generation`, `config` and `chunk_count` are of the version to search.
     The conditions of chunks may name `scoped`, the documents that meet the others, which a statement has as a CTE.
     """
 
     documents: str
     chunks: str
     parameters: dict[str, Any]
+    tables: str = _LIVE
+    generation: str = "d.live_generation"
+    config: str = "d.index_config_id"
+    chunk_count: str = "d.chunk_count"
 
 
 def is_empty(scope: Scope) -> bool:
@@ -91,7 +111,21 @@ def conditions(filters: Filters) -> Conditions:
         # CASE keeps the order: folding a text costs a hundred times as much as looking for a lexeme.
         present = " AND ".join(f"c.tsv @@ {any_of(name)}" for name in words)
         chunks.append(f"CASE WHEN {present} THEN {found} ELSE false END" if words else found)
-    return Conditions(" AND ".join(documents), " AND ".join(chunks), parameters)
+    return _of_version(Conditions(" AND ".join(documents), " AND ".join(chunks), parameters), filters.build_id)
+
+
+def _of_version(live: Conditions, build_id: UUID | None) -> Conditions:
+    if build_id is None:
+        return live
+    return Conditions(
+        live.documents,
+        live.chunks,
+        live.parameters | {"build_id": build_id},
+        tables=_BUILT,
+        generation="coalesce(b.generation, d.live_generation)",
+        config="coalesce(b.index_config_id, d.index_config_id)",
+        chunk_count="coalesce(b.chunk_count, d.chunk_count)",
+    )
 
 
 def any_of(parameter: str) -> str:

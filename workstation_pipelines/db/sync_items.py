@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
+from workstation_pipelines.db import index_settings
 from workstation_pipelines.db.bulk import BulkStatement, encoded
 from workstation_pipelines.db.data_sources import Lease
 from workstation_pipelines.db.engine import Database
@@ -78,11 +79,13 @@ _KNOWN = text(
            i.size_bytes, i.external_modified_at, i.external_created_at, i.place, i.external_url,
            i.parent_external_id, i.local_document_id AS document_id, d.title AS document_title, d.content_hash,
            coalesce(d.live_generation, 0) AS live_generation, d.index_config_id,
-           d.deleted_at IS NOT NULL AS is_document_deleted, {_RETRY_DUE} AS retry_due
+           d.deleted_at IS NOT NULL AS is_document_deleted, {_RETRY_DUE} AS retry_due,
+           {index_settings.WANTED} AS wanted_index_config_id
       FROM app.sync_items i
       LEFT JOIN app.documents d ON d.user_id = i.user_id AND d.id = i.local_document_id
+      {index_settings.JOINS}
      WHERE i.user_id = :user_id AND i.data_source_id = :source
-       AND (i.external_id = ANY(:ids) OR i.parent_external_id = ANY(:parents))"""  # noqa: S608 - a constant
+       AND (i.external_id = ANY(:ids) OR i.parent_external_id = ANY(:parents))"""  # noqa: S608 - constants
 )
 
 _ROW_COLUMNS = {

@@ -129,7 +129,7 @@ documents = _entity(
     _id("data_source_id", nullable=True),
     _id("index_config_id", nullable=True),
     _id("project_id", nullable=True),
-    _int("live_generation", "chunk_count"),
+    _int("live_generation", "chunk_count", "allotted_generation"),
     _bigint("size_bytes"),
     _moment("source_created_at", "source_modified_at", "deleted_at"),
     _text("content_hash", "mime_type", "title", "text"),
@@ -357,6 +357,77 @@ audit_logs = _table(
     Column("hash", LargeBinary, nullable=False),
     PrimaryKeyConstraint("user_id", "seq", name="audit_logs_pkey"),
     Index("audit_logs_subject", "user_id", "subject", "seq", postgresql_where=text("subject <> ''")),
+)
+
+index_settings = _entity(
+    "index_settings",
+    _id("document_id", nullable=True),
+    _id("data_source_id", nullable=True),
+    _id("project_id", nullable=True),
+    _id("index_config_id"),
+    UniqueConstraint(
+        "user_id",
+        "document_id",
+        "data_source_id",
+        "project_id",
+        name="index_settings_scope_key",
+        postgresql_nulls_not_distinct=True,
+    ),
+    _belongs_to("index_settings_document_fk", "document_id", "documents", "CASCADE"),
+    _belongs_to("index_settings_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
+    _belongs_to("index_settings_project_fk", "project_id", "projects", "CASCADE"),
+    _belongs_to("index_settings_index_config_fk", "index_config_id", "index_configs"),
+    Index(
+        "index_settings_data_source", "user_id", "data_source_id", postgresql_where=text("data_source_id IS NOT NULL")
+    ),
+    Index("index_settings_project", "user_id", "project_id", postgresql_where=text("project_id IS NOT NULL")),
+)
+
+index_builds = _entity(
+    "index_builds",
+    _id("project_id"),
+    _id("index_config_id"),
+    _id("previous_index_config_id", nullable=True),
+    _text("status"),
+    _bigint("chunks_embedded", "chunks_reused", "embedding_tokens"),
+    _json("results", nullable=True),
+    _moment("switched_at"),
+    _belongs_to("index_builds_project_fk", "project_id", "projects", "CASCADE"),
+    _belongs_to("index_builds_index_config_fk", "index_config_id", "index_configs"),
+    _belongs_to("index_builds_previous_config_fk", "previous_index_config_id", "index_configs"),
+    Index(
+        "index_builds_one_open",
+        "user_id",
+        "project_id",
+        unique=True,
+        postgresql_where=text("status = ANY (ARRAY['building'::text, 'ready'::text])"),
+    ),
+)
+
+index_build_documents = _table(
+    "index_build_documents",
+    _id("build_id"),
+    _id("document_id"),
+    _id("index_config_id"),
+    _id("previous_index_config_id", nullable=True),
+    _id("own_index_config_id", nullable=True),
+    _int("generation", "chunk_count"),
+    Column("previous_generation", Integer),
+    Column("previous_chunk_count", Integer),
+    _bool("is_pinned"),
+    PrimaryKeyConstraint("user_id", "build_id", "document_id", name="index_build_documents_pkey"),
+    _belongs_to("index_build_documents_build_fk", "build_id", "index_builds", "CASCADE"),
+    _belongs_to("index_build_documents_document_fk", "document_id", "documents", "CASCADE"),
+    Index("index_build_documents_document", "user_id", "document_id"),
+)
+
+saved_questions = _entity(
+    "saved_questions",
+    _id("project_id"),
+    _text("question"),
+    Column("expected_document_ids", ARRAY(Uuid), nullable=False),
+    UniqueConstraint("user_id", "project_id", "question", name="saved_questions_question_key"),
+    _belongs_to("saved_questions_project_fk", "project_id", "projects", "CASCADE"),
 )
 
 index_namespaces = _entity(

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from workstation_pipelines.db import index_settings
 from workstation_pipelines.db.engine import raw
 from workstation_pipelines.db.staging import stage
 from workstation_pipelines.model import DocumentId, Heading, IndexConfig, IndexConfigId, NewId, UserId
@@ -22,6 +23,7 @@ class StaleDocument:
     title: str
     generation: int
     problem: str
+    wanted_index_config_id: IndexConfigId
     data_source_id: UUID | None = None
 
 
@@ -35,6 +37,13 @@ class StoredText:
     text: str
     headings: Sequence[Heading]
     generation: int
+
+
+_IS_BUILT = """EXISTS (
+    SELECT FROM app.index_build_documents b
+     WHERE b.user_id = c.user_id AND b.document_id = c.document_id
+       AND c.generation IN (b.generation, b.previous_generation))"""
+"""Whether a build keeps a chunk `c`, to be switched to or to go back to."""
 
 
 def index_config(
@@ -103,34 +112,54 @@ def stale(
     data_source_id: UUID | None,
     limit: int,
     after: UUID | None = None,
+    project_id: UUID | None = None,
 ) -> list[StaleDocument]:
-    """Return live documents that need chunks or vectors, in order of id, those behind `after` only."""
+    """Return live documents that need chunks or vectors, in order of id, those behind `after` only.
+
+    `index_config_id` is what is wanted for documents for which nobody chose.
+    """
     rows = connection.execute(
         text(
-            """
-            SELECT d.id, d.title, d.live_generation, d.data_source_id,
-                   CASE WHEN d.index_config_id IS DISTINCT FROM :config THEN 'older index config'
+            f"""
+            SELECT d.id, d.title, d.live_generation, d.data_source_id, w.config,
+                   CASE WHEN d.index_config_id IS DISTINCT FROM w.config THEN 'older index config'
                         WHEN c.chunks <> d.chunk_count OR c.chunks <> c.last + 1 THEN 'chunks missing'
                         WHEN c.vectors <> c.chunks THEN 'vectors missing'
                         ELSE 'chunks of another generation' END AS problem
-              FROM app.documents d
+              FROM app.documents d {index_settings.JOINS}
+              CROSS JOIN LATERAL (SELECT coalesce({index_settings.WANTED}, :config) AS config) w
               CROSS JOIN LATERAL (
                    SELECT count(*) FILTER (WHERE c.generation = d.live_generation) AS chunks,
                           coalesce(max(c.ordinal) FILTER (WHERE c.generation = d.live_generation), -1) AS last,
                           count(c.embedding) FILTER (WHERE c.generation = d.live_generation) AS vectors,
-                          count(*) FILTER (WHERE c.generation <> d.live_generation) AS stray
+                          count(*) FILTER (WHERE c.generation <> d.live_generation AND NOT {_IS_BUILT}) AS stray
                      FROM app.chunks c WHERE c.user_id = d.user_id AND c.document_id = d.id) c
              WHERE d.user_id = :user_id AND d.deleted_at IS NULL
                AND (CAST(:source AS uuid) IS NULL OR d.data_source_id = :source)
+               AND (CAST(:project AS uuid) IS NULL OR d.project_id = :project)
                AND (CAST(:after AS uuid) IS NULL OR d.id > :after)
-               AND (d.index_config_id IS DISTINCT FROM :config OR c.chunks <> d.chunk_count OR c.chunks <> c.last + 1
+               AND (d.index_config_id IS DISTINCT FROM w.config OR c.chunks <> d.chunk_count OR c.chunks <> c.last + 1
                     OR c.vectors <> c.chunks OR c.stray > 0)
-             ORDER BY d.id LIMIT :limit"""
+             ORDER BY d.id LIMIT :limit"""  # noqa: S608 - constants
         ),
-        {"user_id": user_id, "config": index_config_id, "source": data_source_id, "after": after, "limit": limit},
+        {
+            "user_id": user_id,
+            "config": index_config_id,
+            "source": data_source_id,
+            "project": project_id,
+            "after": after,
+            "limit": limit,
+        },
     )
     return [
-        StaleDocument(DocumentId(row.id), row.title, row.live_generation, row.problem, row.data_source_id)
+        StaleDocument(
+            DocumentId(row.id),
+            row.title,
+            row.live_generation,
+            row.problem,
+            IndexConfigId(row.config),
+            row.data_source_id,
+        )
         for row in rows
     ]
 
@@ -194,13 +223,13 @@ def fill(connection: Connection, *, user_id: UserId, vectors: Sequence[tuple[Doc
 
 
 def remove_strays(connection: Connection, *, user_id: UserId) -> int:
-    """Delete chunks of deleted documents and of generations that are not live; return how many there were."""
+    """Delete chunks of deleted documents and of generations that are neither live nor kept by a build; return how many."""
     return connection.execute(
         text(
-            """
+            f"""
             DELETE FROM app.chunks c USING app.documents d
              WHERE c.user_id = :user_id AND d.user_id = :user_id AND d.id = c.document_id
-               AND (d.deleted_at IS NOT NULL OR c.generation <> d.live_generation)"""
+               AND (d.deleted_at IS NOT NULL OR c.generation <> d.live_generation AND NOT {_IS_BUILT})"""  # noqa: S608
         ),
         {"user_id": user_id},
     ).rowcount
@@ -210,7 +239,7 @@ def census(connection: Connection, *, user_id: UserId, data_source_id: UUID | No
     """Count live documents, the chunks they should have, the chunks and vectors there are, and chunks that nothing shows."""
     row = connection.execute(
         text(
-            """
+            f"""
             SELECT (SELECT count(*) FROM app.documents d WHERE d.user_id = :user_id AND d.deleted_at IS NULL
                        AND (CAST(:source AS uuid) IS NULL OR d.data_source_id = :source)) AS documents,
                    (SELECT coalesce(sum(d.chunk_count), 0)::bigint FROM app.documents d
@@ -218,11 +247,12 @@ def census(connection: Connection, *, user_id: UserId, data_source_id: UUID | No
                        AND (CAST(:source AS uuid) IS NULL OR d.data_source_id = :source)) AS chunks_expected,
                    count(*) FILTER (WHERE is_live) AS chunks,
                    count(embedding) FILTER (WHERE is_live) AS vectors,
-                   count(*) FILTER (WHERE NOT is_live) AS strays
-              FROM (SELECT c.embedding, d.deleted_at IS NULL AND c.generation = d.live_generation AS is_live
+                   count(*) FILTER (WHERE is_live IS FALSE) AS strays
+              FROM (SELECT c.embedding, CASE WHEN d.deleted_at IS NULL AND c.generation = d.live_generation THEN true
+                           WHEN d.deleted_at IS NULL AND {_IS_BUILT} THEN NULL ELSE false END AS is_live
                       FROM app.chunks c JOIN app.documents d ON d.user_id = c.user_id AND d.id = c.document_id
                      WHERE c.user_id = :user_id
-                       AND (CAST(:source AS uuid) IS NULL OR d.data_source_id = :source)) seen"""
+                       AND (CAST(:source AS uuid) IS NULL OR d.data_source_id = :source)) seen"""  # noqa: S608
         ),
         {"user_id": user_id, "source": data_source_id},
     ).one()

@@ -91,9 +91,11 @@ def fuse(
     cosines: Mapping[Key, float] | None,
     query: Features,
     calibration: Calibration,
+    read_by: Mapping[Key, Calibration] | None = None,
 ) -> list[Fused[Key]]:
     """Rank all chunks of both signals, best first, without those that neither signal makes relevant; may be empty.
 
+    `read_by` has the calibrations of those cosines that another model made.
     None means that a signal was not asked for: the other alone decides, and words alone have no floor.
     """
     if cosines is None:
@@ -105,11 +107,12 @@ def fuse(
     by_words, by_meaning = bm25 or {}, cosines or {}
     full = max(query.total_weight, max(by_words.values(), default=0.0))
     words = {key: value / full for key, value in by_words.items()}
-    kept = by_words if cosines is None else _relevant(words, by_meaning, query, calibration)
+    others = read_by or {}
+    kept = by_words if cosines is None else _relevant(words, by_meaning, query, calibration, others)
     fused = [
         Fused(
             key,
-            weight * words.get(key, 0.0) + (1 - weight) * _meaning(by_meaning.get(key), calibration),
+            weight * words.get(key, 0.0) + (1 - weight) * _meaning(by_meaning.get(key), others.get(key, calibration)),
             by_words.get(key),
             by_meaning.get(key),
         )
@@ -119,18 +122,32 @@ def fuse(
 
 
 def _relevant(
-    words: Mapping[Key, float], cosines: Mapping[Key, float], query: Features, calibration: Calibration
+    words: Mapping[Key, float],
+    cosines: Mapping[Key, float],
+    query: Features,
+    calibration: Calibration,
+    others: Mapping[Key, Calibration],
 ) -> set[Key]:
-    words_floor, floor = WORDS_FLOOR, calibration.floor
-    words_floor_of_a_hit, floor_of_a_hit = WORDS_FLOOR_OF_A_HIT, calibration.floor_of_a_hit
-    if query.missing >= MISSING_IDENTIFIERS:
+    words_floor, words_floor_of_a_hit = WORDS_FLOOR, WORDS_FLOOR_OF_A_HIT
+    is_strict = query.missing >= MISSING_IDENTIFIERS
+    if is_strict:
         words_floor = words_floor_of_a_hit = STRICT_WORDS_FLOOR
-        floor = floor_of_a_hit = max(STRICT_MEANING_FLOOR, floor) if floor > -1.0 else floor
-    if max(words.values(), default=0.0) < words_floor and max(cosines.values(), default=-1.0) < floor:
+    floors = {one: _floors(one, is_strict=is_strict) for one in {calibration, *others.values()}}
+    by_key = {key: floors[others.get(key, calibration)] for key in cosines}
+    if max(words.values(), default=0.0) < words_floor and not any(
+        value >= by_key[key][0] for key, value in cosines.items()
+    ):
         return set()
     return {key for key, value in words.items() if value >= words_floor_of_a_hit} | {
-        key for key, value in cosines.items() if value >= floor_of_a_hit
+        key for key, value in cosines.items() if value >= by_key[key][1]
     }
+
+
+def _floors(calibration: Calibration, *, is_strict: bool) -> tuple[float, float]:
+    """Return what the best hit and what any hit must reach in meaning."""
+    if not is_strict or calibration.floor <= -1.0:
+        return calibration.floor, calibration.floor if is_strict else calibration.floor_of_a_hit
+    return (max(STRICT_MEANING_FLOOR, calibration.floor),) * 2
 
 
 def _meaning(cosine: float | None, calibration: Calibration) -> float:

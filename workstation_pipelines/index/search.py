@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
+from sqlalchemy import Connection
+
+from workstation_pipelines.db import index_settings, search_scope
 from workstation_pipelines.db import search as stored
-from workstation_pipelines.db import search_scope
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import InvalidRequestError, RetryableError
 from workstation_pipelines.index import fusion
 from workstation_pipelines.index import query as queries
 from workstation_pipelines.index.contract import Embedder
-from workstation_pipelines.index.store import PostgresVectorStore, Vector, VectorStore
+from workstation_pipelines.index.store import SnapshotVectorStore, Vector, VectorStore
 from workstation_pipelines.model import IndexConfig, Scope
 from workstation_pipelines.text.lexemes import Lexer, lexer_for
 
@@ -89,6 +91,10 @@ class SearchResult:
         return not self.hits
 
 
+EmbedderOf = Callable[[IndexConfig], Embedder]
+"""The embedder that made an index config's vectors. Raises InvalidRequestError when it is not to be had any more."""
+
+
 def search(
     database: Database,
     embedder: Embedder,
@@ -99,9 +105,14 @@ def search(
     limit: int = 10,
     mode: str = Mode.HYBRID,
     store: VectorStore | None = None,
+    embedder_of: EmbedderOf | None = None,
+    build_id: UUID | None = None,
 ) -> SearchResult:
     """Search the live chunks of `scope`; `store` is where vectors are searched, by default the database itself.
 
+    All that is read of the database is of one moment, so a document that is being changed shows its old chunks or its new
+    ones. Where documents of the scope have other index configs than `index_config`, they are asked by `embedder_of`, and
+    by words alone without it. With `build_id` the chunks that this build would make live are searched.
     When the embedder or the store cannot be reached, words alone answer and `notice` says so.
 
     Raises:
@@ -111,54 +122,68 @@ def search(
     """
     wanted = _checked_mode(mode)
     _check(limit, embedder, index_config)
-    queries.parse(query, [lexer_for(None)])  # refuses a blank query before anything is asked
+    asked = queries.parse(query, [lexer_for(None)]).wanted  # refuses a blank query before anything is asked
     if search_scope.is_empty(scope):
         return SearchResult([], wanted)
-    parsed = queries.parse(query, _lexers(database, scope))
-    filters = search_scope.Filters(scope, parsed.phrases, parsed.excluded)
-    vector, notice = (None, "") if wanted is Mode.TEXT else _embedded(embedder, parsed.wanted)
-    found = _Signals(database, store or PostgresVectorStore(database), filters, index_config, parsed)
-    if vector is not None:
-        try:
-            ranked = found.fused(wanted, vector)
-            return SearchResult(_hits(database, scope, ranked, limit), wanted)
-        except RetryableError as error:
-            notice = f"searched by words only: {error.message}"
-    return SearchResult(_hits(database, scope, found.fused(Mode.TEXT, None), limit), Mode.TEXT, notice)
+    # Before the snapshot: a model may take its time, and a transaction should not wait for it.
+    vector, notice = (None, "") if wanted is Mode.TEXT else _embedded(embedder, asked)
+    with database.snapshot_with_rls(scope.user_id) as connection:
+        surveyed = stored.survey(connection, search_scope.Filters(scope, build_id=build_id))
+        parsed = queries.parse(query, _lexers(surveyed))
+        filters = search_scope.Filters(scope, parsed.phrases, parsed.excluded, build_id)
+        found = _Signals(connection, store or SnapshotVectorStore(connection), filters, parsed)
+        if vector is not None:
+            others, notice = _others(connection, scope, surveyed, index_config, vector, asked, embedder_of)
+            try:
+                ranked = found.fused(wanted, [(index_config, vector), *others])
+                return SearchResult(_hits(connection, filters, ranked, limit), wanted, notice)
+            except RetryableError as error:
+                notice = f"searched by words only: {error.message}"
+        return SearchResult(_hits(connection, filters, found.fused(Mode.TEXT, None), limit), Mode.TEXT, notice)
 
 
 @dataclass(frozen=True, slots=True)
 class _Signals:
-    database: Database
+    connection: Connection
     store: VectorStore
     filters: search_scope.Filters
-    index_config: IndexConfig
     query: queries.Query
 
-    def fused(self, mode: Mode, vector: Vector | None) -> list[fusion.Fused[stored.ChunkKey]]:
+    def fused(
+        self, mode: Mode, vectors: Sequence[tuple[IndexConfig, Vector]] | None
+    ) -> list[fusion.Fused[stored.ChunkKey]]:
         ranking = stored.TextRanking([], [], []) if mode is Mode.VECTOR else self._by_text()
         bm25 = {match.key: match.bm25 for match in ranking.matches}
-        cosines = None if vector is None else self._by_meaning(vector, bm25)
+        cosines: dict[stored.ChunkKey, float] | None = None if vectors is None else {}
+        calibrations: list[fusion.Calibration] = []
+        read_by: dict[stored.ChunkKey, fusion.Calibration] = {}
+        for index_config, vector in vectors or ():
+            calibrations.append(fusion.CALIBRATIONS.get(index_config.model, fusion.UNCALIBRATED))
+            seen = self._by_meaning(index_config, vector, bm25)
+            if len(calibrations) > 1:
+                read_by |= dict.fromkeys(seen, calibrations[-1])
+            cosines = {**(cosines or {}), **seen}
         described = fusion.features(
             ranking.term_weights, [term.is_identifier for term in self.query.terms], ranking.is_term_found
         )
-        calibration = fusion.CALIBRATIONS.get(self.index_config.model, fusion.UNCALIBRATED)
+        calibration = calibrations[0] if calibrations else fusion.UNCALIBRATED
         if mode is Mode.VECTOR:
-            return fusion.fuse(None, cosines, fusion.features([], [], []), calibration)
-        return fusion.fuse(bm25, cosines, described, calibration)
+            return fusion.fuse(None, cosines, fusion.features([], [], []), calibration, read_by)
+        return fusion.fuse(bm25, cosines, described, calibration, read_by)
 
     def _by_text(self) -> stored.TextRanking:
-        with self.database.transaction_with_rls(self.filters.scope.user_id) as connection:
-            terms = [term.variants for term in self.query.terms]
-            return stored.rank_by_text(connection, self.filters, terms=terms, limit=CANDIDATES)
+        terms = [term.variants for term in self.query.terms]
+        return stored.rank_by_text(self.connection, self.filters, terms=terms, limit=CANDIDATES)
 
-    def _by_meaning(self, vector: Vector, bm25: Mapping[stored.ChunkKey, float]) -> dict[stored.ChunkKey, float]:
-        neighbours = self.store.nearest(self.filters, index_config=self.index_config, vector=vector, limit=CANDIDATES)
+    def _by_meaning(
+        self, index_config: IndexConfig, vector: Vector, bm25: Mapping[stored.ChunkKey, float]
+    ) -> dict[stored.ChunkKey, float]:
+        neighbours = self.store.nearest(self.filters, index_config=index_config, vector=vector, limit=CANDIDATES)
         cosines = {neighbour.key: neighbour.cosine for neighbour in neighbours}
         # A chunk found by its words alone is no worse in meaning for being beyond the nearest.
         rest = [key for key in bm25 if key not in cosines]
         if rest:
-            cosines |= self.store.cosines(self.filters, index_config=self.index_config, vector=vector, keys=rest)
+            cosines |= self.store.cosines(self.filters, index_config=index_config, vector=vector, keys=rest)
         return cosines
 
 
@@ -179,11 +204,9 @@ def _check(limit: int, embedder: Embedder, index_config: IndexConfig) -> None:
         )
 
 
-def _lexers(database: Database, scope: Scope) -> list[Lexer]:
-    with database.transaction_with_rls(scope.user_id) as connection:
-        languages = stored.survey(connection, search_scope.Filters(scope)).languages
+def _lexers(surveyed: stored.Survey) -> list[Lexer]:
     # Titles are lexed without a language whatever the text is in.
-    lexers = [lexer_for(language) for language in (None, *languages)]
+    lexers = [lexer_for(language) for language in (None, *surveyed.languages)]
     return list({lexer.language: lexer for lexer in lexers}.values())
 
 
@@ -194,12 +217,44 @@ def _embedded(embedder: Embedder, text: str) -> tuple[Vector | None, str]:
         return None, f"searched by words only: {error.message}"
 
 
-def _hits(database: Database, scope: Scope, ranked: Sequence[fusion.Fused[stored.ChunkKey]], limit: int) -> list[Hit]:
+def _others(
+    connection: Connection,
+    scope: Scope,
+    surveyed: stored.Survey,
+    index_config: IndexConfig,
+    vector: Vector,
+    text: str,
+    embedder_of: EmbedderOf | None,
+) -> tuple[list[tuple[IndexConfig, Vector]], str]:
+    """Return the query's vector under each other index config of the scope, embedding once a model."""
+    others: list[tuple[IndexConfig, Vector]] = []
+    vectors = {_model(index_config): vector}
+    notice = ""
+    for other_id in surveyed.index_config_ids if embedder_of is not None else ():
+        if embedder_of is None or other_id == index_config.id:
+            continue
+        config = index_settings.config(connection, user_id=scope.user_id, index_config_id=other_id)
+        try:
+            if _model(config) not in vectors:
+                vectors[_model(config)] = embedder_of(config).embed([text])[0]
+            others.append((config, vectors[_model(config)]))
+        except (RetryableError, InvalidRequestError) as error:
+            notice = f"what {config.embedder}/{config.model} indexed was searched by words only: {error.message}"
+    return others, notice
+
+
+def _model(config: IndexConfig) -> tuple[str, str, int]:
+    return config.embedder, config.model, config.dimensions
+
+
+def _hits(
+    connection: Connection, filters: search_scope.Filters, ranked: Sequence[fusion.Fused[stored.ChunkKey]], limit: int
+) -> list[Hit]:
     candidates = ranked[: max(50, 4 * limit)]
     if not candidates:
         return []
-    with database.transaction_with_rls(scope.user_id) as connection:
-        rows = stored.hits(connection, user_id=scope.user_id, keys=[candidate.key for candidate in candidates])
+    keys = [candidate.key for candidate in candidates]
+    rows = stored.hits(connection, user_id=filters.scope.user_id, keys=keys, build_id=filters.build_id)
     live = [(candidate, rows[candidate.key]) for candidate in candidates if candidate.key in rows]
     return _spread(_distinct(live))[:limit]
 

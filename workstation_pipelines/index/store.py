@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy import Connection
 
 from workstation_pipelines.db import nearest
 from workstation_pipelines.db.engine import Database
@@ -32,6 +33,29 @@ class VectorStore(Protocol):
         self, filters: Filters, *, index_config: IndexConfig, vector: Vector, keys: Sequence[ChunkKey]
     ) -> Mapping[ChunkKey, float]:
         """Return the cosine similarity of given chunks, for those it has."""
+
+
+class SnapshotVectorStore:
+    """The vectors beside the chunks, as one transaction sees them: what it finds is what that transaction looks up."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def nearest(
+        self, filters: Filters, *, index_config: IndexConfig, vector: Vector, limit: int
+    ) -> Sequence[Neighbour]:
+        return nearest.nearest(self._connection, filters, index_config=index_config, vector=vector, limit=limit)
+
+    def cosines(
+        self, filters: Filters, *, index_config: IndexConfig, vector: Vector, keys: Sequence[ChunkKey]
+    ) -> Mapping[ChunkKey, float]:
+        return nearest.cosines(
+            self._connection,
+            user_id=filters.scope.user_id,
+            index_config_id=index_config.id,
+            vector=vector,
+            keys=keys,
+        )
 
 
 class PostgresVectorStore:

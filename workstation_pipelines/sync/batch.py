@@ -23,6 +23,9 @@ from workstation_pipelines.sync.faults import Faults
 
 EndedBy = RetryableError | ReauthorizeError | BudgetReachedError
 
+FreshVectors = Mapping[UUID, Mapping[bytes, bytes]]
+"""By index config: text hash -> halfvec value."""
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -41,7 +44,7 @@ class Batch:
     moved: Sequence[ItemMove] = ()
     counts: Counts = field(default_factory=Counts)
     external_ids: frozenset[str] = frozenset()
-    fresh_vectors: Mapping[bytes, bytes] = field(default_factory=dict)
+    fresh_vectors: FreshVectors = field(default_factory=dict)
     ended_by: EndedBy | None = None
     containers: Sequence[Container] = ()
     usages: Sequence[Usage] = ()

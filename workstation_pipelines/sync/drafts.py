@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from uuid import UUID
 
 from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.sync_items import ItemMove, ItemWrite
-from workstation_pipelines.model import ItemFailure
+from workstation_pipelines.model import IndexConfigId, ItemFailure
 from workstation_pipelines.sync.vectorize import Cut
 
 
@@ -43,10 +43,13 @@ class Drafts:
         self.external_ids |= other.external_ids
         self.add(**other.counts)
 
-    def cuts(self) -> Iterator[Cut]:
-        """Yield every chunk that is to have a vector, in the order of its document."""
-        for _, cuts in self.documents:
-            yield from cuts or ()
+    def cuts_by_config(self) -> dict[IndexConfigId, dict[UUID, list[Cut]]]:
+        """Return the chunks that are to have vectors by index config and document, in the order of the documents."""
+        found: dict[IndexConfigId, dict[UUID, list[Cut]]] = {}
+        for write, cuts in self.documents:
+            if cuts and write.index_config_id is not None:
+                found.setdefault(write.index_config_id, {})[write.id] = cuts
+        return found
 
     def count(self, outcome: str) -> None:
         self.add(found=1)

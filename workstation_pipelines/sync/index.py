@@ -105,9 +105,10 @@ def reindex(
     *,
     user_id: UserId,
     data_source_id: UUID | None = None,
+    project_id: UUID | None = None,
     limits: Sequence[Limit] = (),
 ) -> Iterator[Reworked]:
-    """Bring stale documents to the wanted index config and fill in missing vectors; yields after each commit.
+    """Bring stale documents to the index config wanted for each and fill in missing vectors; yields after each commit.
 
     Nothing is fetched, and texts embedded before under this config are not embedded again. Safe beside a running sync:
     a document that changes meanwhile keeps what the sync gave it. Idempotent; ends when nothing is stale. `limits` are
@@ -130,22 +131,26 @@ def reindex(
                 user_id=user_id,
                 index_config_id=vectorizer.config.id,
                 data_source_id=data_source_id,
+                project_id=project_id,
                 after=last,
                 limit=DOCUMENTS_A_BATCH,
             )
         if not batch:
             return
         last = batch[-1].id
-        lacking: Sources = {each.id: each.data_source_id for each in batch if each.problem == "vectors missing"}
-        others: Sources = {each.id: each.data_source_id for each in batch if each.problem != "vectors missing"}
         done = Reworked()
-        over: BudgetReachedError | None = None
-        if lacking:
-            filled, over = _fill_in(database, vectorizer, allowance, user_id=user_id, sources=lacking)
-            done = done.plus(filled)
-        if others and over is None:
-            recut, over = _recut(database, vectorizer, allowance, user_id=user_id, sources=others, packer=packer)
-            done = done.plus(recut)
+        done, over = Reworked(), None
+        for wanted in dict.fromkeys(each.wanted_index_config_id for each in batch):
+            using = vectorizer.of(wanted)
+            same = [each for each in batch if each.wanted_index_config_id == wanted]
+            lacking: Sources = {each.id: each.data_source_id for each in same if each.problem == "vectors missing"}
+            others: Sources = {each.id: each.data_source_id for each in same if each.problem != "vectors missing"}
+            if lacking and over is None:
+                filled, over = _fill_in(database, using, allowance, user_id=user_id, sources=lacking)
+                done = done.plus(filled)
+            if others and over is None:
+                recut, over = _recut(database, using, allowance, user_id=user_id, sources=others, packer=packer)
+                done = done.plus(recut)
         if done.documents:
             yield done
         if over is not None:

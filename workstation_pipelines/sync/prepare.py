@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, replace
+from uuid import UUID
 
-from workstation_pipelines.db import vectors
+from workstation_pipelines.db import index_settings, vectors
 from workstation_pipelines.db.data_sources import Lease
 from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
@@ -28,6 +29,7 @@ from workstation_pipelines.model import (
     Counts,
     DocumentId,
     Extracted,
+    IndexConfigId,
     Item,
     ItemFailure,
     NewId,
@@ -37,14 +39,14 @@ from workstation_pipelines.model import (
 )
 from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sync import inside
-from workstation_pipelines.sync.batch import Batch, EndedBy
+from workstation_pipelines.sync.batch import Batch, EndedBy, FreshVectors
 from workstation_pipelines.sync.budget import Allowance, Wanted
 from workstation_pipelines.sync.delta import REMOVED_BY_USER, Action, Step, document_title
 from workstation_pipelines.sync.drafts import Drafts
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.intake import storable, storable_item
 from workstation_pipelines.sync.measure import Measures
-from workstation_pipelines.sync.vectorize import Cut, Vectorizer, content_hash
+from workstation_pipelines.sync.vectorize import Cut, Vectorized, Vectorizer, content_hash
 from workstation_pipelines.text.lexemes import lexer_for
 
 PATIENCE_S = 30.0
@@ -100,6 +102,7 @@ class BatchBuilder:
         self._new_id = new_id
         self._faults = faults
         self._measures = Measures()
+        self._config_of_new: IndexConfigId | None = None
         self._unavailable = 0
         self._gave_out: RetryableError | ReauthorizeError | None = None
 
@@ -107,7 +110,7 @@ class BatchBuilder:
         self,
         steps: Sequence[Step],
         children: Mapping[str, Sequence[StoredItem]],
-        in_flight: Mapping[bytes, bytes],
+        in_flight: FreshVectors,
     ) -> Batch:
         """Work `steps`, of which each external id occurs once.
 
@@ -116,6 +119,7 @@ class BatchBuilder:
         source gave nothing before it gave out, BudgetReachedError when not even the first document fits, and whatever is
         a bug.
         """
+        self._find_config_of_new_documents()
         drafts = Drafts()
         taken: list[Drafts] = []
         ended_by: EndedBy | None = None
@@ -137,7 +141,10 @@ class BatchBuilder:
             ended_by = error
         if self._source.provider_calls > calls:
             self._measures.add("fetch", "calls", self._source.provider_calls - calls)
-        known = self._embedded_before([cut.text_hash for each in taken for cut in each.cuts()], in_flight)
+        everything = Drafts()
+        for each in taken:
+            everything.merge(each)
+        known = self._embedded_before(everything, in_flight)
         count, over = self._within_budget(taken, known)
         for each in taken[:count]:
             drafts.merge(each)
@@ -258,10 +265,11 @@ class BatchBuilder:
         is_live = stored is not None and stored.document_id is not None and not stored.is_document_deleted
         known = (stored.content_hash, stored.index_config_id) if stored is not None and is_live else None
         digest = content_hash(extracted.text)
+        using = self._vectorizer_for(stored)
         cuts: list[Cut] | None = None
-        if known != (digest, self._vectorizer.config.id):
+        if known != (digest, using.config.id):
             begun_s = time.perf_counter()
-            cuts = self._vectorizer.cut(extracted.text, extracted.headings, extracted.language)
+            cuts = using.cut(extracted.text, extracted.headings, extracted.language)
             self._measures.add("cut", "duration_s", time.perf_counter() - begun_s)
             if not cuts:
                 problem = _nothing_to_find(item)
@@ -277,7 +285,7 @@ class BatchBuilder:
         title = document_title(item, None, extracted.title)
         write = self._described(document_id, item, mime_type, title, size_bytes=len(content.body))
         if cuts is not None:
-            write = self._with_text(write, stored, extracted, digest)
+            write = _with_text(write, stored, extracted, digest, using.config.id)
         drafts.documents.append((write, cuts))
         attachments = [*content.attachments, *extracted.children]
         self._take_children(item, attachments, stored_inside, drafts, depth=depth)
@@ -293,19 +301,16 @@ class BatchBuilder:
         if read.problem is not None:
             add(read.stage, "errors", 1)
 
-    def _with_text(
-        self, write: DocumentWrite, stored: StoredItem | None, extracted: Extracted, digest: str
-    ) -> DocumentWrite:
-        return replace(
-            write,
-            is_new=stored is None or stored.document_id is None,
-            content_hash=digest,
-            language=extracted.language,
-            text=extracted.text,
-            headings=extracted.headings,
-            generation=(stored.live_generation if stored is not None else 0) + 1,
-            index_config_id=self._vectorizer.config.id,
-        )
+    def _find_config_of_new_documents(self) -> None:
+        # Before each batch: a choice made meanwhile holds for what is prepared from now on.
+        with self._database.transaction_with_rls(self._lease.user_id) as connection:
+            self._config_of_new = index_settings.of_new_documents(
+                connection, user_id=self._lease.user_id, data_source_id=self._lease.data_source_id
+            )
+
+    def _vectorizer_for(self, stored: StoredItem | None) -> Vectorizer:
+        has_document = stored is not None and stored.document_id is not None
+        return self._vectorizer.of(stored.wanted_index_config_id if stored and has_document else self._config_of_new)
 
     def _take_problem(
         self,
@@ -391,44 +396,52 @@ class BatchBuilder:
             source_modified_at=item.external_modified_at,
         )
 
-    def _embedded_before(self, hashes: Sequence[bytes], in_flight: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
-        found = {key: in_flight[key] for key in hashes if key in in_flight}
-        rest = {key for key in hashes if key not in found}
-        if rest:
-            with self._database.transaction_with_rls(self._lease.user_id) as connection:
-                found |= vectors.embedded_before(
-                    connection,
-                    user_id=self._lease.user_id,
-                    index_config_id=self._vectorizer.config.id,
-                    text_hashes=rest,
-                )
+    def _embedded_before(self, taken: Drafts, in_flight: FreshVectors) -> FreshVectors:
+        """Return the vectors that are there already, by index config."""
+        found: dict[UUID, dict[bytes, bytes]] = {}
+        for config_id, cuts in taken.cuts_by_config().items():
+            hashes = {cut.text_hash for each in cuts.values() for cut in each}
+            coming = in_flight.get(config_id, {})
+            found[config_id] = {key: coming[key] for key in hashes if key in coming}
+            rest = hashes - found[config_id].keys()
+            if rest:
+                with self._database.transaction_with_rls(self._lease.user_id) as connection:
+                    found[config_id] |= vectors.embedded_before(
+                        connection, user_id=self._lease.user_id, index_config_id=config_id, text_hashes=rest
+                    )
         return found
 
-    def _within_budget(
-        self, taken: Sequence[Drafts], known: Mapping[bytes, bytes]
-    ) -> tuple[int, BudgetReachedError | None]:
+    def _within_budget(self, taken: Sequence[Drafts], known: FreshVectors) -> tuple[int, BudgetReachedError | None]:
         """Return how many of `taken` may be embedded, and why not all."""
         limits = self._allowance.limits()
         if not limits:
             return len(taken), None
-        wanted, seen = [], set(known)
+        wanted = []
+        seen = {(config_id, key) for config_id, each in known.items() for key in each}
         for each in taken:
-            new = {cut.text_hash: cut.chunk.token_count for cut in each.cuts() if cut.text_hash not in seen}
+            new = {
+                (config_id, cut.text_hash): cut.chunk.token_count
+                for config_id, by_document in each.cuts_by_config().items()
+                for cuts in by_document.values()
+                for cut in cuts
+                if (config_id, cut.text_hash) not in seen
+            }
             seen |= new.keys()
             wanted.append(Wanted(sum(new.values()), self._lease.data_source_id))
         return self._allowance.take(limits, wanted)
 
-    def _with_vectors(self, drafts: Drafts, known: Mapping[bytes, bytes], external_ids: frozenset[str]) -> Batch:
-        begun_s = time.perf_counter()
-        done = self._vectorizer.vectorize(drafts.cuts(), lambda _hashes: known)
-        if done.embedded:
-            self._measures.add("embed", "duration_s", time.perf_counter() - begun_s)
-        tokens = done.tokens_by_document((write.id, cuts) for write, cuts in drafts.documents if cuts)
-        source_id = self._lease.data_source_id
+    def _with_vectors(self, drafts: Drafts, known: FreshVectors, external_ids: frozenset[str]) -> Batch:
+        cuts_by_config = drafts.cuts_by_config()
+        done = {
+            config_id: self._embed(config_id, cuts, known.get(config_id, {}))
+            for config_id, cuts in cuts_by_config.items()
+        }
         writes = [
-            write if cuts is None else replace(write, chunks=done.chunks(cuts)) for write, cuts in drafts.documents
+            replace(write, chunks=done[write.index_config_id].chunks(cuts)) if cuts and write.index_config_id else write
+            for write, cuts in drafts.documents
         ]
-        drafts.add(chunks_embedded=done.embedded, chunks_reused=done.reused, embedding_tokens=done.tokens)
+        for each in done.values():
+            drafts.add(chunks_embedded=each.embedded, chunks_reused=each.reused, embedding_tokens=each.tokens)
         return Batch(
             item_writes=drafts.items,
             document_writes=writes,
@@ -440,10 +453,29 @@ class BatchBuilder:
             moved=drafts.moved,
             counts=Counts(**drafts.counts),
             external_ids=external_ids | drafts.external_ids,
-            fresh_vectors=done.fresh,
-            usages=self._vectorizer.usages(tokens, data_source_id=source_id, job_id=self._job_id),
+            fresh_vectors={config_id: each.fresh for config_id, each in done.items()},
+            usages=[
+                usage
+                for config_id, cuts in cuts_by_config.items()
+                for usage in self._vectorizer.of(config_id).usages(
+                    done[config_id].tokens_by_document(cuts.items()),
+                    data_source_id=self._lease.data_source_id,
+                    job_id=self._job_id,
+                )
+            ],
             measures=self._measures.take(),
         )
+
+    def _embed(
+        self, index_config_id: IndexConfigId, cuts: Mapping[UUID, Sequence[Cut]], known: Mapping[bytes, bytes]
+    ) -> Vectorized:
+        begun_s = time.perf_counter()
+        done = self._vectorizer.of(index_config_id).vectorize(
+            (cut for each in cuts.values() for cut in each), lambda _hashes: known
+        )
+        if done.embedded:
+            self._measures.add("embed", "duration_s", time.perf_counter() - begun_s)
+        return done
 
 
 def _is_as_stored(item: Item, stored: StoredItem) -> bool:
@@ -454,6 +486,25 @@ def _is_as_stored(item: Item, stored: StoredItem) -> bool:
         return False
     has_document = stored.document_id is not None and not stored.is_document_deleted
     return has_document and not stored.retry_due
+
+
+def _with_text(
+    write: DocumentWrite,
+    stored: StoredItem | None,
+    extracted: Extracted,
+    digest: str,
+    index_config_id: IndexConfigId,
+) -> DocumentWrite:
+    return replace(
+        write,
+        is_new=stored is None or stored.document_id is None,
+        content_hash=digest,
+        language=extracted.language,
+        text=extracted.text,
+        headings=extracted.headings,
+        generation=(stored.live_generation if stored is not None else 0) + 1,
+        index_config_id=index_config_id,
+    )
 
 
 def _fetched(item: Item, stored: StoredItem | None, content: Content) -> _Read:

@@ -10,8 +10,9 @@ from uuid import UUID
 
 from workstation_pipelines.db.documents import ChunkWrite
 from workstation_pipelines.db.wire import TsvectorPacker, halfvecs
+from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.index.contract import Embedder, Splitter
-from workstation_pipelines.model import Chunk, Heading, IndexConfig, Usage
+from workstation_pipelines.model import Chunk, Heading, IndexConfig, IndexConfigId, Usage
 from workstation_pipelines.text.lexemes import lexer_for
 
 Lookup = Callable[[Iterable[bytes]], Mapping[bytes, bytes]]
@@ -53,19 +54,35 @@ class Vectorized:
 
 
 class Vectorizer:
-    """Cuts and embeds under one index config; holds no database connection.
+    """Cuts and embeds under one index config, the default one; holds no database connection.
 
-    `token_price` is USD for a token embedded, None when it is not known.
+    `token_price` is USD for a token embedded, None when it is not known. `of` leads to the configs that somebody chose for
+    some documents instead.
     """
 
     def __init__(
-        self, splitter: Splitter, embedder: Embedder, config: IndexConfig, token_price: Decimal | None = Decimal(0)
+        self,
+        splitter: Splitter,
+        embedder: Embedder,
+        config: IndexConfig,
+        token_price: Decimal | None = Decimal(0),
+        *,
+        others: Callable[[IndexConfigId], Vectorizer] | None = None,
     ) -> None:
         self.config = config
         self.token_price = token_price
+        self._others = others
         self._splitter = splitter
         self._embedder = embedder
         self._packer = TsvectorPacker()
+
+    def of(self, index_config_id: UUID | None) -> Vectorizer:
+        """Return the vectorizer of another config, or this one for None. Raises InvalidRequestError if it cannot be opened."""
+        if index_config_id is None or index_config_id == self.config.id:
+            return self
+        if self._others is None:
+            raise InvalidRequestError(f"index config {index_config_id} is not that of the settings: open the workspace")
+        return self._others(IndexConfigId(index_config_id))
 
     def cut(self, text: str, headings: Sequence[Heading], language: str | None) -> list[Cut]:
         counted, pack = lexer_for(language).counted, self._packer.pack

@@ -9,7 +9,7 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from workstation_pipelines.db import data_sources, embedded, vectors
+from workstation_pipelines.db import data_sources, embedded, index_settings, vectors
 from workstation_pipelines.db.data_sources import DataSource
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.pacing import PostgresPacer
@@ -19,6 +19,7 @@ from workstation_pipelines.index.contract import Embedder, Splitter
 from workstation_pipelines.index.prices import embedding_price
 from workstation_pipelines.model import (
     IndexConfig,
+    IndexConfigId,
     JobResult,
     JobType,
     ProcessingJobId,
@@ -37,6 +38,7 @@ from workstation_pipelines.sync.run import SyncParts, SyncRequest, run_sync
 from workstation_pipelines.sync.vectorize import Vectorizer
 
 if TYPE_CHECKING:
+    from workstation_pipelines.index.minilm.tokens import TokenCounter
     from workstation_pipelines.sources.web import WebFetcher
     from workstation_pipelines.sync.processing import Processed, ProcessingResult
     from workstation_pipelines.text.extract import SandboxedExtractor
@@ -52,6 +54,7 @@ class Workspace:
         self.settings = settings
         self.database = database
         self.new_id = Uuid7()
+        self._other_embedders: dict[tuple[str, str, int], Embedder] = {}
 
     @classmethod
     def open(cls, settings: Settings) -> Self:
@@ -96,15 +99,32 @@ class Workspace:
 
     @cached_property
     def embedder(self) -> Embedder:
+        settings = self.settings
+        return self._open_embedder(settings.embedder.value, settings.embedding_model, settings.embedding_dimensions)
+
+    def embedder_of(self, config: IndexConfig) -> Embedder:
+        """Return the embedder that makes the vectors of an index config; one is opened for each model.
+
+        Raises InvalidRequestError for a config whose embedder is not to be had any more.
+        """
+        wanted = (config.embedder, config.model, config.dimensions)
+        default = self.embedder
+        if wanted == (default.name, default.model, default.dimensions):
+            return default
+        if wanted not in self._other_embedders:
+            self._other_embedders[wanted] = self._open_embedder(*wanted)
+        return self._other_embedders[wanted]
+
+    def _open_embedder(self, name: str, model: str | None, dimensions: int | None) -> Embedder:
         from workstation_pipelines.index.embed import open_embedder
 
         settings = self.settings
         return open_embedder(
-            settings.embedder.value,
-            model=settings.embedding_model,
+            name,
+            model=model,
             base_url=settings.embedding_url,
             api_key=settings.embedding_key.get_secret_value() if settings.embedding_key else None,
-            dimensions=settings.embedding_dimensions,
+            dimensions=dimensions,
             threads=os.cpu_count() or 1,
         )
 
@@ -131,26 +151,43 @@ class Workspace:
             )
 
     @cached_property
-    def splitter(self) -> Splitter:
+    def _token_counter(self) -> TokenCounter:
         from workstation_pipelines.index.minilm.tokens import TokenCounter
+
+        return TokenCounter()
+
+    @cached_property
+    def splitter(self) -> Splitter:
+        return self._splitter(self.settings.chunk_tokens, self.settings.chunk_overlap_tokens)
+
+    def _splitter(self, chunk_tokens: int, overlap_tokens: int) -> Splitter:
         from workstation_pipelines.text.chunk import TokenSplitter
 
-        return TokenSplitter(
-            TokenCounter(),
-            max_tokens=self.settings.chunk_tokens,
-            overlap_tokens=self.settings.chunk_overlap_tokens,
-        )
+        return TokenSplitter(self._token_counter, max_tokens=chunk_tokens, overlap_tokens=overlap_tokens)
 
     def vectorizer(self, user_id: UserId) -> Vectorizer:
-        return Vectorizer(self.splitter, self.embedder, self.index_config(user_id), self.token_price)
+        """Return the vectorizer of what the settings ask for; it leads to those of other index configs of this user."""
+        opened: dict[IndexConfigId, Vectorizer] = {}
+
+        def other(index_config_id: IndexConfigId) -> Vectorizer:
+            if index_config_id not in opened:
+                with self.database.transaction_with_rls(user_id) as connection:
+                    config = index_settings.config(connection, user_id=user_id, index_config_id=index_config_id)
+                splitter = self._splitter(config.chunk_tokens, config.overlap_tokens)
+                embedder = self.embedder_of(config)
+                opened[index_config_id] = Vectorizer(splitter, embedder, config, self._price_of(embedder))
+            return opened[index_config_id]
+
+        return Vectorizer(self.splitter, self.embedder, self.index_config(user_id), self.token_price, others=other)
 
     @cached_property
     def token_price(self) -> Decimal | None:
         """USD for one token embedded as the settings choose; None when nobody knows."""
+        return self._price_of(self.embedder)
+
+    def _price_of(self, embedder: Embedder) -> Decimal | None:
         settings = self.settings
-        return embedding_price(
-            self.embedder.name, self.embedder.model, base_url=settings.embedding_url, prices=settings.prices
-        )
+        return embedding_price(embedder.name, embedder.model, base_url=settings.embedding_url, prices=settings.prices)
 
     @cached_property
     def vault(self) -> Vault:
