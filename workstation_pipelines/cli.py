@@ -25,6 +25,7 @@ from workstation_pipelines.commands import (
     database,
     documents,
     events,
+    housekeeping,
     jobs,
     keys,
     labels,
@@ -86,6 +87,7 @@ app.add_typer(schedule.app, name="schedule")
 app.add_typer(audit.app, name="audit")
 app.add_typer(database.app, name="db")
 app.add_typer(keys.app, name="keys")
+app.command("housekeeping")(housekeeping.housekeeping)
 app.command("dev")(dagster_pages.dev)
 app.command("env")(dagster_pages.env)
 

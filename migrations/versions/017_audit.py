@@ -168,11 +168,38 @@ BEGIN
 END $$;
 CREATE TRIGGER audit_change AFTER INSERT OR UPDATE OR DELETE ON app.data_sources FOR EACH ROW EXECUTE FUNCTION
     app.audit_change('source', 'name,config,external_account,is_active,project_id,sync_frequency', 'source_type');
+CREATE TRIGGER audit_change AFTER INSERT OR UPDATE OR DELETE ON app.budgets FOR EACH ROW EXECUTE FUNCTION
+    app.audit_change('budget', 'data_source_id,period,unit,amount,is_active', 'data_source_id,period,unit,amount');
+CREATE TRIGGER audit_change AFTER INSERT OR UPDATE OR DELETE ON app.webhooks FOR EACH ROW EXECUTE FUNCTION
+    app.audit_change('webhook', 'name,url,kinds,sealed_secret,is_active', 'is_active');
 CREATE TRIGGER audit_change AFTER INSERT OR UPDATE OR DELETE ON app.scheduled_syncs FOR EACH ROW EXECUTE FUNCTION
     app.audit_change('schedule', 'schedule_type,schedule_config,timezone,is_active', 'data_source_id,schedule_type');
 """
 
+# For housekeeping, which is done for everybody. A loose index scan: one step a user, however many rows each has.
+USERS = """
+CREATE FUNCTION app.users_with_rows(after text, at_most integer) RETURNS TABLE (user_id text)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+WITH RECURSIVE
+    of_documents AS (
+        (SELECT d.user_id FROM app.documents d WHERE d.user_id > after ORDER BY d.user_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT d.user_id FROM app.documents d WHERE d.user_id > o.user_id ORDER BY d.user_id LIMIT 1)
+          FROM of_documents o WHERE o.user_id IS NOT NULL),
+    of_sources AS (
+        (SELECT s.user_id FROM app.data_sources s WHERE s.user_id > after ORDER BY s.user_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT s.user_id FROM app.data_sources s WHERE s.user_id > o.user_id ORDER BY s.user_id LIMIT 1)
+          FROM of_sources o WHERE o.user_id IS NOT NULL)
+SELECT seen.user_id FROM (
+    (SELECT o.user_id FROM of_documents o WHERE o.user_id IS NOT NULL LIMIT at_most)
+    UNION
+    (SELECT o.user_id FROM of_sources o WHERE o.user_id IS NOT NULL LIMIT at_most)) seen
+ ORDER BY seen.user_id LIMIT at_most $$;
+"""
+
 GRANTS = """
+GRANT SELECT (user_id) ON app.documents TO wp_counter;
 GRANT SELECT, INSERT ON app.audit_logs TO wp_counter;
 GRANT SELECT, INSERT, UPDATE ON app_private.audit_heads TO wp_counter;
 ALTER FUNCTION app.audit_append_for(text, jsonb) OWNER TO wp_counter;
@@ -180,9 +207,11 @@ ALTER FUNCTION app.audit_append(jsonb) OWNER TO wp_counter;
 ALTER FUNCTION app.audit_verify() OWNER TO wp_counter;
 ALTER FUNCTION app.audit_head() OWNER TO wp_counter;
 ALTER FUNCTION app.audit_change() OWNER TO wp_counter;
+ALTER FUNCTION app.users_with_rows(text, integer) OWNER TO wp_counter;
 REVOKE EXECUTE ON FUNCTION app.audit_append_for(text, jsonb), app.audit_append(jsonb), app.audit_verify(), app.audit_head(),
-    app.audit_change(), app.audit_immutable() FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION app.audit_append(jsonb), app.audit_verify(), app.audit_head() TO wp_app;
+    app.audit_change(), app.audit_immutable(), app.users_with_rows(text, integer) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION app.audit_append(jsonb), app.audit_verify(), app.audit_head(),
+    app.users_with_rows(text, integer) TO wp_app;
 """
 
 
@@ -194,6 +223,7 @@ def upgrade() -> None:
     op.execute(IMMUTABLE)
     op.execute(APPEND)
     op.execute(TRIGGERS)
+    op.execute(USERS)
     op.execute(
         "GRANT EXECUTE ON FUNCTION app.audit_digest(text, bigint, timestamptz, text, text, jsonb, bytea) TO wp_counter"
     )

@@ -43,3 +43,12 @@ def test_audit_is_shown_exported_and_verified(synced: Program) -> None:
     assert lines[-1]["hash"] in synced("audit", "show", str(len(lines))).out
     assert synced("audit", "show", "999").code == 2
     assert synced("--user", "bob", "audit", "list").out == "Nothing was logged yet.\n"
+
+
+def test_housekeeping_counts_before_it_removes(synced: Program) -> None:
+    synced("documents", "delete", "recipe.txt", "--yes")
+    counted = synced("housekeeping", "--dry-run", "--json").value
+    assert counted["is_dry_run"]
+    assert set(counted["rows"].values()) == {0}
+    assert "tombstones" in synced("housekeeping").out
+    assert len(synced("documents", "deleted", "--json").value) == 1

@@ -40,13 +40,17 @@ def test_every_source_type_has_the_same_definitions(repository: dg.RepositoryDef
         f"{name}/{check}" for name in types for check in CHECKS
     }
     assert {name for name in repository.job_names if not name.startswith("__")} == {
-        f"{name}_{job}" for name in types for job in ("sync", "checks")
+        "housekeeping",
+        *(f"{name}_{job}" for name in types for job in ("sync", "checks")),
     }
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "alerts_sensor",
         *(f"{name}_delta_sensor" for name in types),
     }
-    assert {schedule.name for schedule in repository.schedule_defs} == {f"{name}_sync_schedule" for name in types}
+    assert {schedule.name for schedule in repository.schedule_defs} == {
+        "housekeeping_schedule",
+        *(f"{name}_sync_schedule" for name in types),
+    }
 
 
 def test_triggers_run_from_the_start(repository: dg.RepositoryDefinition) -> None:

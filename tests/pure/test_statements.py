@@ -44,6 +44,7 @@ ACROSS_USERS = {
     "rate_take",
     "silent_processing_jobs",
     "sources_to_probe",
+    "users_with_rows",
     "verify_rls",
     "webhook_owners",
 }

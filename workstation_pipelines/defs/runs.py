@@ -17,7 +17,7 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
-from dagster._core.storage.dagster_run import IN_PROGRESS_RUN_STATUSES
+from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from workstation_pipelines.defs.home import USER_TAG
@@ -155,6 +155,36 @@ def outcome_of(instance: dg.DagsterInstance, run_id: str) -> RunOutcome:
             if not evaluation.passed:
                 failed_checks.append(evaluation.check_name)
     return RunOutcome(run_id, run.status.value, metadata, tuple(failed_checks))
+
+
+def prune(instance: dg.DagsterInstance, *, kept: timedelta, clock: Clock, at_once: int, at_most: int) -> int:
+    """Delete runs that ended longer than `kept` ago, oldest first, with their events; return how many.
+
+    The newest run of each data source stays, so that its page in the web UI shows how it last went. Idempotent.
+    """
+    deleted = 0
+    passed: str | None = None
+    while deleted < at_most:
+        filters = dg.RunsFilter(statuses=FINISHED_STATUSES, created_before=clock() - kept)
+        some = instance.get_run_records(filters, limit=at_once, cursor=passed, ascending=True)
+        if not some:
+            return deleted
+        for record in some:
+            run = record.dagster_run
+            if _is_newest(instance, run):
+                passed = run.run_id
+                continue
+            instance.delete_run(run.run_id)
+            deleted += 1
+    return deleted
+
+
+def _is_newest(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    source = run.tags.get(DATA_SOURCE_TAG)
+    if source is None:
+        return False
+    newest = instance.get_runs(dg.RunsFilter(job_name=run.job_name, tags={DATA_SOURCE_TAG: source}), limit=1)
+    return bool(newest) and newest[0].run_id == run.run_id
 
 
 def run_config_for(op_name: str, config: Mapping[str, Any], *, log_level: str) -> dict[str, Any]:

@@ -210,7 +210,7 @@ def _busy(workspace: Workspace, data_source: DataSource) -> dg.Failure:
 
 
 @contextmanager
-def as_outcomes(context: dg.AssetExecutionContext, subject: str) -> Iterator[None]:
+def as_outcomes(context: dg.AssetExecutionContext | dg.OpExecutionContext, subject: str) -> Iterator[None]:
     """Translate errors into Dagster's outcomes with the error's class and ids only.
 
     Dagster stores exceptions in clear, and their texts and causes may quote names or content: `sync_jobs` has the

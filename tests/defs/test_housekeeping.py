@@ -1,0 +1,73 @@
+"""The nightly job removes what has had its day, in our tables and in Dagster's, and says how much."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from tests.defs.place import Place
+from workstation_pipelines.defs import runs
+from workstation_pipelines.defs.runs import DATA_SOURCE_TAG
+from workstation_pipelines.identity import utc_now
+
+DAY = timedelta(days=1)
+
+
+@dg.op
+def nothing() -> None:
+    """Does nothing."""
+
+
+@dg.job
+def job() -> None:
+    nothing()
+
+
+@pytest.fixture
+def instance() -> dg.DagsterInstance:
+    return dg.DagsterInstance.ephemeral()
+
+
+def _run(instance: dg.DagsterInstance, source: str | None) -> str:
+    return job.execute_in_process(instance=instance, tags={DATA_SOURCE_TAG: source} if source else {}).run_id
+
+
+def _left(instance: dg.DagsterInstance) -> set[str]:
+    return {run.run_id for run in instance.get_runs()}
+
+
+def test_old_runs_go_and_the_newest_of_each_source_stays(instance: dg.DagsterInstance) -> None:
+    old = [_run(instance, source) for source in ("a", "a", "b", None)]
+    waiting = instance.create_run_for_job(job_def=job, status=dg.DagsterRunStatus.STARTED).run_id
+    tomorrow = datetime.now(UTC) + 2 * DAY
+
+    def prune(at_most: int) -> int:
+        return runs.prune(instance, kept=DAY, clock=lambda: tomorrow, at_once=1, at_most=at_most)
+
+    assert runs.prune(instance, kept=DAY, clock=utc_now, at_once=10, at_most=10) == 0
+    assert prune(1) == 1
+    assert _left(instance) == {*old[1:], waiting}
+    assert prune(10) == 1
+    assert _left(instance) == {old[1], old[2], waiting}
+    assert not instance.get_records_for_run(old[0]).records
+    assert prune(10) == 0
+
+
+def test_job_tells_what_it_removed(place: Place) -> None:
+    place.write("a.md")
+    assert place.run().success
+    (place.folder / "a.md").unlink()
+    assert place.run().success
+    place.ask("UPDATE app.documents SET deleted_at = now() - interval '31 days'")
+    result = place.definitions.resolve_job_def("housekeeping").execute_in_process(instance=place.instance)
+    assert result.success
+    (told,) = [
+        event.step_output_data.metadata
+        for event in result.all_events
+        if event.event_type is dg.DagsterEventType.STEP_OUTPUT and event.step_key == "sweep_rows"
+    ]
+    shown = {name: told[name].value for name in ("users", "tombstones", "metrics")}
+    assert shown == {"users": 1, "tombstones": 1, "metrics": 0}
+    assert place.ask("SELECT count(*) FROM app.documents") == [(0,)]

@@ -1,0 +1,95 @@
+"""What has had its day: which rows of which table nobody needs any more, counted and deleted in portions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Connection, text
+
+from workstation_pipelines.db.engine import Database
+from workstation_pipelines.model import UserId
+
+KEPT_OF_EACH = 10
+"""So many of a source's newest jobs stay, however old."""
+
+_ENDED = "'completed', 'completed_with_errors', 'failed', 'cancelled'"
+_NEWER = """(SELECT count(*) FROM app.sync_jobs j WHERE j.user_id = r.user_id AND j.data_source_id = r.data_source_id
+             AND (j.created_at, j.id) > (r.created_at, r.id))"""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """Rows `r` of a table that may go once `condition` holds; it names the moment `:before` it had its day.
+
+    `kept_as` is the setting that says how many days lie between that moment and now.
+    """
+
+    name: str
+    table: str
+    condition: str
+    kept_as: str
+
+
+# In an order in which one rule makes way for the next.
+RULES = (
+    Rule("tombstones", "documents", "r.deleted_at <= :before", "tombstones"),
+    Rule(
+        "gone items",
+        "sync_items",
+        "r.sync_status = 'deleted' AND r.reason <> 'removed_by_user' AND r.local_document_id IS NULL"
+        " AND r.updated_at <= :before",
+        "tombstones",
+    ),
+    Rule("resolved failures", "sync_failures", "r.resolved_at <= :before", "failures"),
+    Rule(
+        "sync jobs",
+        "sync_jobs",
+        f"r.status IN ({_ENDED}) AND r.created_at <= :before AND r.completed_at <= :before"
+        f" AND {_NEWER} >= {KEPT_OF_EACH}",
+        "sync_jobs",
+    ),
+    Rule("processing jobs", "processing_jobs", f"r.status IN ({_ENDED}) AND r.completed_at <= :before", "sync_jobs"),
+    Rule("forgotten uploads", "uploads", "r.updated_at <= :before", "tombstones"),
+    Rule(
+        "webhook deliveries",
+        "webhook_deliveries",
+        "coalesce(r.delivered_at, r.given_up_at) <= :before",
+        "events",
+    ),
+    Rule("resolved events", "events", "r.resolved_at <= :before", "events"),
+    Rule("metrics", "observability_metrics", "r.hour <= :before", "metrics"),
+)
+
+
+def count(connection: Connection, rule: Rule, *, user_id: UserId, kept: timedelta) -> int:
+    """Return how many of the user's rows a rule lets go."""
+    statement = text(
+        f"SELECT count(*) FROM app.{rule.table} r WHERE r.user_id = :user_id AND {_of(rule)}"  # noqa: S608 - constants
+    )
+    found: int = connection.execute(statement, {"user_id": user_id, "kept": kept}).scalar_one()
+    return found
+
+
+def delete(connection: Connection, rule: Rule, *, user_id: UserId, kept: timedelta, at_most: int) -> int:
+    """Delete some of the rows that a rule lets go; return how many. Rows that somebody holds are left for the next time."""
+    statement = text(
+        f"""
+        DELETE FROM app.{rule.table} d WHERE d.user_id = :user_id AND d.ctid = ANY(ARRAY(
+            SELECT r.ctid FROM app.{rule.table} r WHERE r.user_id = :user_id AND {_of(rule)}
+             LIMIT :at_most FOR UPDATE SKIP LOCKED))"""  # noqa: S608 - constants
+    )
+    return connection.execute(statement, {"user_id": user_id, "kept": kept, "at_most": at_most}).rowcount
+
+
+def users(database: Database, *, after: str = "", at_most: int = 1000) -> list[UserId]:
+    """Return users who have anything here, in order of their ids."""
+    with database.across_users() as connection:
+        rows = connection.execute(
+            text("SELECT user_id FROM app.users_with_rows(:after, :at_most)"), {"after": after, "at_most": at_most}
+        )
+        return [UserId(row.user_id) for row in rows]
+
+
+def _of(rule: Rule) -> str:
+    return rule.condition.replace(":before", "(now() - CAST(:kept AS interval))")

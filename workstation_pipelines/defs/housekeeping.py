@@ -1,0 +1,69 @@
+"""The daily jobs that look after what is stored: removing what has had its day, and holding the index against it."""
+
+# No postponed annotations here: Dagster reads those of a decorated function and takes strings for no type it knows.
+
+from collections import Counter
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from workstation_pipelines.defs import runs, stream
+from workstation_pipelines.defs.resources import WorkspaceResource
+from workstation_pipelines.identity import utc_now
+
+if TYPE_CHECKING:
+    from workstation_pipelines.sync.workspace import Workspace
+
+RUNS_AT_ONCE = 100
+RUNS_A_NIGHT = 20_000
+"""Deleting a run takes about a tenth of a second."""
+
+Sweep = dg.ResourceParam[WorkspaceResource]
+
+
+def definitions() -> dg.Definitions:
+    return dg.Definitions(
+        jobs=[housekeeping],
+        schedules=[
+            dg.ScheduleDefinition(
+                name="housekeeping_schedule",
+                job=housekeeping,
+                cron_schedule="20 3 * * *",
+                default_status=dg.DefaultScheduleStatus.RUNNING,
+                description="Once a night: removes what has had its day, by the days of WORKSTATION_RETENTION_DAYS.",
+            ),
+        ],
+    )
+
+
+@dg.op(description="Removes rows that nobody needs any more: old tombstones, jobs, failures, events, metrics.")
+def sweep_rows(context: dg.OpExecutionContext, workspace: Sweep) -> None:
+    with stream.as_outcomes(context, "housekeeping"):
+        context.add_output_metadata(swept(workspace.open()))
+
+
+@dg.op(description="Deletes ended runs of Dagster with their logs; the newest of each data source stays.")
+def prune_dagster_runs(context: dg.OpExecutionContext, workspace: Sweep) -> None:
+    with stream.as_outcomes(context, "pruning"):
+        kept = timedelta(days=workspace.open().settings.retention_days.dagster_runs)
+        deleted = runs.prune(context.instance, kept=kept, clock=utc_now, at_once=RUNS_AT_ONCE, at_most=RUNS_A_NIGHT)
+        context.add_output_metadata({"runs_deleted": deleted, "kept_days": kept.days})
+
+
+@dg.job(name="housekeeping", description="Keep what is stored from growing for ever; its counts are in the metadata.")
+def housekeeping() -> None:
+    sweep_rows()
+    prune_dagster_runs()
+
+
+def swept(workspace: "Workspace") -> dict[str, int]:
+    """Sweep the rows of every user; return how many went, by rule."""
+    from workstation_pipelines.sync.housekeeping import every_user, sweep
+
+    totals: Counter[str] = Counter()
+    for user_id in every_user(workspace.database):
+        totals["users"] += 1
+        for each in sweep(workspace.database, workspace.settings.retention_days, user_id=user_id):
+            totals[each.rule.replace(" ", "_")] += each.rows
+    return dict(totals)
