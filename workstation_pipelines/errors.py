@@ -16,6 +16,7 @@ WorkstationError
 ├── FencedError                     this run lost its lease to a newer one: stop, write nothing
 ├── BudgetReachedError(wait_s)      the owner's limit on spending: pause until its next period, or until it is raised
 ├── CancelledError                  someone asked this job to stop; what is committed stays
+├── PausedError                     this job is to stop until it is resumed; it goes on where it stopped
 ├── NotFoundError                   no such thing, or it is not yours (the two look the same on purpose)
 └── InvalidRequestError             the caller's input is wrong and the message says how to mend it
 
@@ -117,7 +118,11 @@ class BudgetReachedError(WorkstationError):
 
 
 class CancelledError(WorkstationError):
-    """Raised at a page boundary after a cancel request."""
+    """Raised between items or pages after a cancel request."""
+
+
+class PausedError(WorkstationError):
+    """Raised between items or pages when a job is to hold; whoever held it lets it go on."""
 
 
 class NotFoundError(WorkstationError):

@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError, NoResultFound
 
 from tests.db.conftest import ALICE, BOB
 from tests.db.rows import Library
-from workstation_pipelines.db import sync_jobs
+from workstation_pipelines.db import job_control, sync_jobs
 from workstation_pipelines.db.data_sources import Lease
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import NotFoundError
@@ -67,11 +67,11 @@ def test_job_of_another_fence_does_not_advance(database: Database, alices: Libra
 
 
 def test_cancel_request_is_told_at_the_next_page(database: Database, alices: Library) -> None:
-    with database.transaction_with_rls(BOB) as connection:
-        sync_jobs.request_cancel(connection, user_id=BOB, job_id=alices.job_id)
+    with database.transaction_with_rls(BOB) as connection, pytest.raises(NotFoundError):
+        job_control.request_cancel(connection, user_id=BOB, job_id=alices.job_id)
     assert _advance(database, alices.lease, alices.job_id, Counts()) is False
     with database.transaction_with_rls(ALICE) as connection:
-        sync_jobs.request_cancel(connection, user_id=ALICE, job_id=alices.job_id)
+        job_control.request_cancel(connection, user_id=ALICE, job_id=alices.job_id)
     assert _advance(database, alices.lease, alices.job_id, Counts()) is True
 
 
@@ -201,7 +201,7 @@ def test_job_without_a_resume_point_or_behind_a_newer_one_is_not_resumed(databas
 def test_newer_sync_makes_a_confirmation_moot(database: Database, alices: Library) -> None:
     _end(database, alices.job_id, JobStatus.NEEDS_CONFIRMATION)
     with database.transaction_with_rls(ALICE) as connection:
-        sync_jobs.supersede_unconfirmed(connection, alices.lease)
+        sync_jobs.supersede_unconfirmed(connection, alices.lease, successor=SyncJobId(uuid4()))
         job = sync_jobs.get(connection, user_id=ALICE, job_id=alices.job_id)
         assert (job.status, job.data_source_name) == ("cancelled", "notes")
         assert [row.id for row in sync_jobs.recent(connection, user_id=ALICE)] == [alices.job_id]
@@ -216,7 +216,7 @@ def test_heartbeat_moves_while_the_job_runs(
     def beat() -> bool:
         admin.execute("UPDATE app.sync_jobs SET heartbeat_at = '2020-01-01'")
         with database.transaction_with_rls(ALICE) as connection:
-            sync_jobs.heartbeat(connection, user_id=ALICE, job_id=alices.job_id)
+            sync_jobs.heartbeat(connection, alices.lease, job_id=alices.job_id)
         return bool(_row(database, alices.job_id).heartbeat_at.year > 2020)
 
     assert beat()

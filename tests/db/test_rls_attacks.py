@@ -374,6 +374,7 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
         ("rate_penalise", "void", "wp_counter"),
         ("rate_take", "double precision", "wp_counter"),
         ("silent_processing_jobs", "TABLE(processing_job_id uuid, user_id text, attempt integer)", "wp_counter"),
+        ("silent_sync_jobs", "TABLE(sync_job_id uuid, user_id text, data_source_id uuid)", "wp_counter"),
         ("sources_to_probe", "TABLE(user_id text, data_source_id uuid)", "wp_counter"),
         ("users_with_rows", "TABLE(user_id text)", "wp_counter"),
         ("webhook_owners", "TABLE(user_id text)", "wp_counter"),

@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from tests.defs.place import ALICE, Place, evaluated, failed_checks, failure, materialised, status
-from workstation_pipelines.db import data_sources, sync_jobs
+from workstation_pipelines.db import data_sources, job_control, sync_jobs
 from workstation_pipelines.defs import stream
 from workstation_pipelines.errors import RateLimitedError, ReauthorizeError, SourceUnavailableError
 from workstation_pipelines.model import Counts, Progress, SyncJobId
@@ -146,7 +146,7 @@ def test_cancel_request_ends_the_run_cancelled_and_keeps_what_is_committed(place
         if page == 3:
             with place.database.transaction_with_rls(ALICE) as connection:
                 [[job_id]] = place.ask("SELECT id FROM app.sync_jobs")
-                sync_jobs.request_cancel(connection, user_id=ALICE, job_id=job_id)
+                job_control.request_cancel(connection, user_id=ALICE, job_id=job_id)
 
     place.before_page = cancel_at_three
     result = place.run()

@@ -43,6 +43,7 @@ ACROSS_USERS = {
     "rate_penalise",
     "rate_take",
     "silent_processing_jobs",
+    "silent_sync_jobs",
     "sources_to_probe",
     "users_with_rows",
     "verify_rls",

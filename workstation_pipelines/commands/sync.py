@@ -1,4 +1,4 @@
-"""`workstation sync`: one sync in the foreground, by the same function that Dagster's assets call."""
+"""`workstation sync`: one sync in the foreground, by the same function that Dagster's assets call, or a request for one."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from workstation_pipelines.errors import NotFoundError, WorkstationError
 from workstation_pipelines.model import Counts, JobResult, JobStatus, JobType, Progress, SyncJobId
 
 if TYPE_CHECKING:
+    from sqlalchemy import Row
+
     from workstation_pipelines.db.data_sources import DataSource
     from workstation_pipelines.sync.plan import Plan
 
@@ -37,6 +39,11 @@ def sync(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try all failed items again, also those that were given up.")
     ] = False,
+    background: Annotated[
+        bool, typer.Option("--background", help="Only ask for it: `workstation dev`, or another Dagster, does it.")
+    ] = False,
+    priority: Annotated[int, typer.Option(min=-100, max=100, help="With --background: higher ones go first.")] = 0,
+    key: Annotated[str | None, typer.Option(help="With --background: the same key asks once, however often.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Bring one source up to date. Fetches what is new or changed, indexes it, and drops what is gone."""
@@ -47,6 +54,10 @@ def sync(
             return
         if retry_failed:
             _make_due(session, source)
+        if background:
+            wish = {"job_type": job_type, "confirm_deletes": confirm_deletes, "priority": priority}
+            _print_request(_enqueue(session, source, idempotency_key=key, **wish), as_json=as_json)
+            return
         result = _run(session, source, job_type=job_type, confirm_deletes=confirm_deletes, quiet=as_json)
         failures = _failures(session, result.job_id) if result.counts.failed else []
     if as_json:
@@ -57,6 +68,22 @@ def sync(
         sys.stderr.write(f"workstation: {result.message}\n")
         raise typer.Exit(ExitCode.INTERRUPTED)
     raise typer.Exit(of_job(result.status))
+
+
+def _enqueue(session: Session, source: DataSource, **wish: Any) -> Row[Any]:
+    from workstation_pipelines.db import job_queue
+
+    with session.transaction() as connection:
+        job_id = SyncJobId(session.workspace.new_id())
+        return job_queue.enqueue(connection, user_id=session.user_id, data_source_id=source.id, job_id=job_id, **wish)
+
+
+def _print_request(row: Row[Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(row._mapping)
+        return
+    print_line(f"job {row.id} is {row.status.replace('_', ' ')}")
+    print_line(f"  workstation jobs show {row.id}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +250,7 @@ def _print_result(name: str, ended: Ended, failures: list[dict[str, Any]]) -> No
         print_line(f"{ended.message}.")
     if ended.status is JobStatus.NEEDS_CONFIRMATION:
         print_line(f"  they are right: workstation sync {name} --confirm-deletes")
-        print_line("  they are not: do nothing; syncs go on, and nothing of it is deleted until someone confirms")
+        print_line(f"  they are not: workstation jobs refuse {ended.job_id}, or do nothing: nothing of it is deleted")
 
 
 def _print_plan(plan: Plan, *, as_json: bool) -> None:

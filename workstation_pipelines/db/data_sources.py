@@ -210,7 +210,7 @@ def leased(database: Database, source: DataSource) -> Iterator[Lease]:
     The lock belongs to a connection of its own: when the holder dies, however it dies, the server frees it with the
     connection. A holder that was only asleep finds that the fence has moved on, and may not write any more.
     """
-    key = f"sync of data source {source.id}"
+    key = lock_key(source.id)
     with database.direct_connection() as connection:
         try:
             # A server notices the end of a killed holder a moment after it.
@@ -229,6 +229,11 @@ def leased(database: Database, source: DataSource) -> Iterator[Lease]:
             # Closing frees it too, but only when the server gets to it, and the next run may come sooner.
             with suppress(psycopg.OperationalError):
                 connection.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [key])
+
+
+def lock_key(data_source_id: UUID) -> str:
+    """Return the text whose hash is the advisory lock of a data source."""
+    return f"sync of data source {data_source_id}"
 
 
 def _next_fence(database: Database, source: DataSource) -> int | None:

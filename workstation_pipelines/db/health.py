@@ -17,7 +17,8 @@ class SourceState:
 
     `objective_minutes` is how old the last sync may become, None without an objective; `due_at` is when it does, and
     `is_late` whether that is past. `heartbeat_at` is the newest sign of life of that job, `not_before` when it may go on
-    if it is paused, and `next_retry_at` the earliest next try of a failed item.
+    if it is paused, `is_held` that it is paused until someone resumes it, and `next_retry_at` the earliest next try of a
+    failed item.
     """
 
     data_source_id: DataSourceId
@@ -35,6 +36,7 @@ class SourceState:
     next_retry_at: datetime | None
     missing_texts: int
     now: datetime
+    is_held: bool = False
 
 
 def of_source(
@@ -46,7 +48,8 @@ def of_source(
             """
             SELECT s.id, s.sync_frequency, s.last_sync_at, o.objective_minutes, o.due_at, o.is_missed,
                    j.id AS job_id, j.status, j.dagster_run_id, j.heartbeat_at,
-                   j.not_before, f.open_failures, f.next_retry_at, now() AS now,
+                   j.not_before, coalesce(j.pause_requested, false) AS is_held,
+                   f.open_failures, f.next_retry_at, now() AS now,
                    CASE WHEN :counts_texts THEN
                        (SELECT count(*) FROM app.documents d
                          WHERE d.user_id = s.user_id AND d.data_source_id = s.id AND d.deleted_at IS NULL
@@ -54,9 +57,12 @@ def of_source(
               FROM app.data_sources s
               JOIN app.source_freshness o ON o.user_id = s.user_id AND o.data_source_id = s.id
               LEFT JOIN LATERAL (
-                   SELECT j.id, j.status, j.dagster_run_id, j.heartbeat_at, j.not_before FROM app.sync_jobs j
+                   SELECT j.id, j.status, j.dagster_run_id, j.heartbeat_at, j.not_before, j.pause_requested
+                     FROM app.sync_jobs j
                     WHERE j.user_id = s.user_id AND j.data_source_id = s.id AND j.status <> 'pending'
-                    ORDER BY j.created_at DESC, j.id DESC LIMIT 1) j ON true
+                      AND NOT (j.status IN ('cancelled', 'paused') AND j.started_at IS NULL)
+                    ORDER BY j.status = 'running' DESC, coalesce(j.started_at, j.created_at) DESC, j.id DESC
+                    LIMIT 1) j ON true
               CROSS JOIN LATERAL (
                    SELECT count(*) AS open_failures, min(f.next_try_at) AS next_retry_at FROM app.sync_failures f
                     WHERE f.user_id = s.user_id AND f.data_source_id = s.id AND f.resolved_at IS NULL) f
@@ -82,4 +88,5 @@ def of_source(
         next_retry_at=row.next_retry_at,
         missing_texts=row.missing_texts,
         now=row.now,
+        is_held=row.is_held,
     )

@@ -26,6 +26,14 @@ class Interrupted:
     progress: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked of a running job since it began."""
+
+    cancel: bool
+    pause: bool
+
+
 _START = text(
     """
     INSERT INTO app.sync_jobs (id, user_id, data_source_id, job_type, status, fence, progress_data, dagster_run_id,
@@ -34,9 +42,9 @@ _START = text(
     ON CONFLICT (id) DO UPDATE
        SET status = 'running', fence = excluded.fence, progress_data = excluded.progress_data,
            dagster_run_id = excluded.dagster_run_id, started_at = now(), heartbeat_at = now(), completed_at = NULL,
-           not_before = NULL, error_message = ''
+           not_before = NULL, error_message = '', stop_requested_at = NULL
      WHERE sync_jobs.user_id = excluded.user_id AND sync_jobs.data_source_id = excluded.data_source_id
-       AND sync_jobs.status IN ('pending', 'paused')
+       AND sync_jobs.status IN ('pending', 'paused') AND NOT (sync_jobs.cancel_requested OR sync_jobs.pause_requested)
     RETURNING pages, items_found AS found, items_created AS created, items_updated AS updated,
               items_unchanged AS unchanged, items_skipped AS skipped, items_deleted AS deleted, items_failed AS failed,
               items_fetched AS fetched, bytes_processed AS bytes_fetched, provider_calls, chunks_embedded, chunks_reused,
@@ -62,11 +70,13 @@ _ADVANCE = text(
 _END = text(
     """
     UPDATE app.sync_jobs
-       SET status = :status, error_message = :message, completed_at = now(), heartbeat_at = now(),
+       SET status = CASE WHEN :is_on_request AND NOT pause_requested THEN 'pending' ELSE :status END,
+           error_message = :message, completed_at = now(), heartbeat_at = now(), stop_requested_at = NULL,
            provider_calls = provider_calls + :provider_calls,
            not_before = CASE WHEN CAST(:wait_s AS double precision) IS NULL THEN NULL
                              ELSE now() + make_interval(secs => :wait_s) END
-     WHERE user_id = :user_id AND id = :id AND status = 'running'"""
+     WHERE user_id = :user_id AND id = :id AND status = 'running'
+       AND (CAST(:fence AS bigint) IS NULL OR fence = :fence)"""
 )
 
 
@@ -76,7 +86,8 @@ def bury_interrupted(connection: Connection, lease: Lease, *, successor: SyncJob
         text(
             """
             UPDATE app.sync_jobs
-               SET status = 'failed', completed_at = now(),
+               SET status = CASE WHEN cancel_requested THEN 'cancelled' ELSE 'failed' END, completed_at = now(),
+                   stop_requested_at = NULL,
                    error_message = 'the process running it ended early; job ' || :successor || ' goes on from there'
              WHERE user_id = :user_id AND data_source_id = :source AND status = 'running' AND id <> :successor
             RETURNING id, job_type, progress_data"""
@@ -87,17 +98,18 @@ def bury_interrupted(connection: Connection, lease: Lease, *, successor: SyncJob
 
 
 def resumable(connection: Connection, lease: Lease) -> Interrupted | None:
-    """Return the newest job of this source if it stopped half way on purpose or by failing, with its resume point."""
+    """Return the job of this source that ran last if it stopped half way on purpose or by failing, with its resume point."""
     row = connection.execute(
         text(
             """
             SELECT id, job_type, status, progress_data FROM app.sync_jobs
-             WHERE user_id = :user_id AND data_source_id = :source AND status <> 'pending'
-             ORDER BY coalesce(started_at, created_at) DESC, id DESC LIMIT 1"""
+             WHERE user_id = :user_id AND data_source_id = :source AND started_at IS NOT NULL
+             ORDER BY started_at DESC, id DESC LIMIT 1"""
         ),
         {"user_id": lease.user_id, "source": lease.data_source_id},
     ).first()
-    if row is None or row.status not in ("failed", "paused", "cancelled") or not row.progress_data:
+    # A paused job that is to go on is pending again.
+    if row is None or row.status not in ("failed", "paused", "cancelled", "pending") or not row.progress_data:
         return None
     return Interrupted(SyncJobId(row.id), JobType(row.job_type), row.progress_data)
 
@@ -116,15 +128,16 @@ def awaits_confirmation(connection: Connection, lease: Lease) -> bool:
     )
 
 
-def supersede_unconfirmed(connection: Connection, lease: Lease) -> None:
+def supersede_unconfirmed(connection: Connection, lease: Lease, *, successor: SyncJobId) -> None:
     """A newer complete listing has seen the source since: what waited for a confirmation is moot."""
     connection.execute(
         text(
             """
-            UPDATE app.sync_jobs SET status = 'cancelled', error_message = 'superseded by a newer sync'
-             WHERE user_id = :user_id AND data_source_id = :source AND status = 'needs_confirmation'"""
+            UPDATE app.sync_jobs SET status = 'cancelled', error_message = 'superseded by job ' || :successor
+             WHERE user_id = :user_id AND data_source_id = :source AND status = 'needs_confirmation'
+               AND id <> :successor"""
         ),
-        {"user_id": lease.user_id, "source": lease.data_source_id},
+        {"user_id": lease.user_id, "source": lease.data_source_id, "successor": successor},
     )
 
 
@@ -201,51 +214,70 @@ def end(
     message: str = "",
     wait_s: float | None = None,
     provider_calls: int = 0,
+    fence: int | None = None,
+    is_on_request: bool = False,
 ) -> bool:
-    """Close a running job; return whether it was. One that has already ended, or was taken over, is left as it is."""
+    """Close a running job; return whether it was. One that has ended, or is of another fence by now, is left as it is.
+
+    One that pauses on request, and was resumed before it did, is pending.
+    """
     ended = connection.execute(
         _END,
         {
             "user_id": user_id,
             "id": job_id,
             "status": status.value,
+            "is_on_request": is_on_request,
             "message": message[:2000],
             "wait_s": wait_s,
             "provider_calls": provider_calls,
+            "fence": fence,
         },
     )
     return ended.rowcount == 1
 
 
-def heartbeat(connection: Connection, *, user_id: UserId, job_id: SyncJobId) -> None:
-    connection.execute(
+def heartbeat(connection: Connection, lease: Lease, *, job_id: SyncJobId) -> Asked | None:
+    """Say that a job lives and return what was asked of it; None when it is this lease's no longer."""
+    row = connection.execute(
         text(
-            "UPDATE app.sync_jobs SET heartbeat_at = now() WHERE user_id = :user_id AND id = :id AND status = 'running'"
+            """
+            UPDATE app.sync_jobs j SET heartbeat_at = now()
+              FROM app.data_sources s
+             WHERE j.user_id = :user_id AND j.id = :id AND j.status = 'running' AND j.fence = :fence
+               AND s.user_id = j.user_id AND s.id = j.data_source_id AND s.fence = j.fence
+            RETURNING j.cancel_requested, j.pause_requested"""
         ),
-        {"user_id": user_id, "id": job_id},
-    )
-
-
-def request_cancel(connection: Connection, *, user_id: UserId, job_id: UUID) -> None:
-    """Ask a running job to stop at its next page boundary."""
-    connection.execute(
-        text("UPDATE app.sync_jobs SET cancel_requested = true WHERE user_id = :user_id AND id = :id"),
-        {"user_id": user_id, "id": job_id},
-    )
+        {"user_id": lease.user_id, "id": job_id, "fence": lease.fence},
+    ).one_or_none()
+    return Asked(row.cancel_requested, row.pause_requested) if row else None
 
 
 def recent(
-    connection: Connection, *, user_id: UserId, data_source_id: UUID | None = None, limit: int = 20, offset: int = 0
+    connection: Connection,
+    *,
+    user_id: UserId,
+    data_source_id: UUID | None = None,
+    status: JobStatus | None = None,
+    limit: int = 20,
+    offset: int = 0,
 ) -> Sequence[Row[Any]]:
-    """Return rows of sync_job_summary, newest first."""
+    """Return rows of sync_job_summary, newest first, without requests that were merged into another."""
     return connection.execute(
         text(
             """
             SELECT * FROM app.sync_job_summary
              WHERE user_id = :user_id AND (CAST(:source AS uuid) IS NULL OR data_source_id = :source)
+               AND (CAST(:status AS text) IS NULL OR status = :status) AND merged_into IS NULL
              ORDER BY created_at DESC, id DESC LIMIT :limit OFFSET :offset"""
         ),
-        {"user_id": user_id, "source": data_source_id, "limit": limit, "offset": offset},
+        {
+            "user_id": user_id,
+            "source": data_source_id,
+            "status": status.value if status is not None else None,
+            "limit": limit,
+            "offset": offset,
+        },
     ).all()
 
 

@@ -134,8 +134,10 @@ def _is_alive(instance: dg.DagsterInstance, state: SourceState) -> bool:
 
 
 def _must_wait(state: SourceState) -> bool:
-    """Whether the vendor has asked to be left alone until later."""
+    """Whether the vendor has asked to be left alone until later, or someone has asked the job to hold."""
     is_paused = state.last_job_status is JobStatus.PAUSED
+    if is_paused and state.is_held:
+        return True
     return is_paused and state.not_before is not None and state.not_before > state.now
 
 

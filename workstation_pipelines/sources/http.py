@@ -123,6 +123,7 @@ class VendorApi:
         self._sleep = sleep or time.sleep
         self._request_s = request_s
         self._lock = Lock()
+        self._is_closed = False
         self.provider_calls = 0
         network = Network(self._bases.hosts, is_local=self._bases.are_local)
         self._network = None if transport else network
@@ -169,6 +170,8 @@ class VendorApi:
         return self._download(self._given(call, url, headers), limit_bytes)
 
     def close(self) -> None:
+        """Release connections. A call that is waiting in another thread gives up after its wait."""
+        self._is_closed = True
         self._transport.close()
 
     def _json(self, ask: Ask) -> dict[str, Any]:
@@ -254,7 +257,7 @@ class VendorApi:
                 if number == MOST_ATTEMPTS or error.wait_s > MOST_WAIT_S or isinstance(error, UnexpectedReplyError):
                     raise
                 wait_s = max(error.wait_s, _ATTEMPT_WAITS_S[number - 1])
-            self._sleep(wait_s * random.uniform(1, 1.25))  # noqa: S311 - it only spreads callers
+            self._pause(wait_s * random.uniform(1, 1.25))  # noqa: S311 - it only spreads callers
         raise AssertionError("the last attempt returns or raises")
 
     def _authorized(self, ask: Ask, attempt: Callable[[str | None], _T]) -> _T:
@@ -285,7 +288,12 @@ class VendorApi:
                 f"{self._provider} {call.name}: the calls of this account are spent for {wait_s:.0f} s", wait_s=wait_s
             )
         if wait_s > 0:
-            self._sleep(wait_s)
+            self._pause(wait_s)
+
+    def _pause(self, wait_s: float) -> None:
+        self._sleep(wait_s)
+        if self._is_closed:  # the run that asked has ended meanwhile
+            raise SourceUnavailableError(f"{self._provider}: closed while a call was waiting for its turn")
 
     def _bucket(self, call: Call) -> str:
         return f"{self._provider}:{self._account}:{call.pace or call.name}"

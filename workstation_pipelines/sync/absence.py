@@ -1,10 +1,15 @@
-"""Deletion by absence: what a complete listing did not show is gone, unless it is so much that someone should look first."""
+"""Deletion by absence: what a complete listing did not show is gone, unless it is so much that someone should look first.
+
+What someone looked at and wants to keep is left alone as long as it stays away; what goes missing besides is judged by
+itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from workstation_pipelines.db import sync_items
+from workstation_pipelines.db.data_sources import prove_lease
 from workstation_pipelines.model import Progress, SyncStatus
 from workstation_pipelines.sync.checkpoint import sweep_of
 from workstation_pipelines.sync.delta import is_mass_delete
@@ -17,13 +22,33 @@ def remove_absent(job: Job, worker: PageWorker, named: Iterable[str]) -> Iterato
     absent = _absent(job, named)
     # Whoever narrows the scope wants the rest gone; a listing without any item is never taken for that.
     is_wanted = job.request.confirm_deletes or (job.progress.get("is_rescoped") and job.counts.found > 0)
-    if is_mass_delete(len(absent), job.live_before) and not is_wanted:
-        job.awaiting = (
-            f"{len(absent)} of {job.live_before} items are gone from the source, so nothing was deleted here."
-            " If that is right, sync again and confirm the deletes; if not, look at the source first"
-        )
-        return
+    if not is_wanted:
+        absent = _without_kept(job, absent)
+        if is_mass_delete(len(absent), job.live_before):
+            _hold_back(job, absent)
+            job.awaiting = (
+                f"{len(absent)} of {job.live_before} items are gone from the source, so nothing was deleted here."
+                f" Look at the source: if that is right, `workstation jobs confirm {job.id}` deletes them; if not,"
+                f" `workstation jobs refuse {job.id}` keeps them"
+            )
+            return
     yield from worker.delete(absent)
+
+
+def _without_kept(job: Job, absent: Sequence[str]) -> list[str]:
+    with job.parts.database.transaction_with_rls(job.lease.user_id) as connection:
+        prove_lease(connection, job.lease)
+        if job.is_listing:  # a feed does not say who is back
+            sync_items.forget_absence(connection, job.lease, still_absent=absent)
+        kept = sync_items.kept_though_absent(connection, job.lease)
+    return [external_id for external_id in absent if external_id not in kept]
+
+
+def _hold_back(job: Job, absent: Sequence[str]) -> None:
+    """Write down what is asked about."""
+    with job.parts.database.transaction_with_rls(job.lease.user_id) as connection:
+        prove_lease(connection, job.lease)
+        sync_items.hold_back(connection, job.lease, job_id=job.id, external_ids=absent)
 
 
 def _absent(job: Job, named: Iterable[str]) -> list[str]:

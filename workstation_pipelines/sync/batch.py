@@ -17,11 +17,18 @@ from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.sync_items import ItemMove, ItemWrite
 from workstation_pipelines.db.wire import TsvectorPacker
-from workstation_pipelines.errors import BudgetReachedError, ReauthorizeError, RetryableError
+from workstation_pipelines.errors import (
+    BudgetReachedError,
+    CancelledError,
+    PausedError,
+    ReauthorizeError,
+    RetryableError,
+)
 from workstation_pipelines.model import Container, Counts, ItemFailure, Measure, NewId, SyncJobId, Usage
 from workstation_pipelines.sync.faults import Faults
 
-EndedBy = RetryableError | ReauthorizeError | BudgetReachedError
+EndedBy = RetryableError | ReauthorizeError | BudgetReachedError | CancelledError | PausedError
+"""What may end a page in its middle."""
 
 FreshVectors = Mapping[UUID, Mapping[bytes, bytes]]
 """By index config: text hash -> halfvec value."""
@@ -31,7 +38,8 @@ FreshVectors = Mapping[UUID, Mapping[bytes, bytes]]
 class Batch:
     """What one transaction is to write. Built without touching the database, but for reading known embeddings.
 
-    `ended_by` tells that the source or a budget gave out half way: the batch holds what was had until then.
+    `ended_by` tells that the source or a budget gave out half way, or that the run is to stop: the batch holds what was had
+    until then.
     """
 
     item_writes: Sequence[ItemWrite] = ()

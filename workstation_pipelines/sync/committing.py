@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 from workstation_pipelines.errors import CancelledError
@@ -14,7 +15,10 @@ from workstation_pipelines.sync.job import Job
 
 
 class Committer:
-    """Commits a job's batches in order, at most one at a time, in `executor`. Everything else happens in one thread."""
+    """Commits a job's batches in order, at most one at a time, in `executor`.
+
+    Only the run hands batches over; the source may have the last one settled from the thread that lists.
+    """
 
     def __init__(self, job: Job, writer: BatchWriter, executor: Executor) -> None:
         self._job = job
@@ -22,6 +26,7 @@ class Committer:
         self._executor = executor
         self._in_flight: tuple[Batch, Future[bool]] | None = None
         self._was_settled = False
+        self._settling = Lock()
 
     @property
     def batch_in_flight(self) -> Batch | None:
@@ -45,10 +50,11 @@ class Committer:
 
     def settle(self) -> bool:
         """Wait for the batch in flight; return whether there was one. Raises CancelledError after a cancel request."""
-        if self._in_flight is None:
+        with self._settling:
+            in_flight, self._in_flight = self._in_flight, None
+        if in_flight is None:
             return False
-        batch, future = self._in_flight
-        self._in_flight = None
+        batch, future = in_flight
         cancel = future.result()
         self._job.counts = self._job.counts.plus(batch.counts)
         if cancel:

@@ -12,7 +12,9 @@ from workstation_pipelines.index.contract import Extractor
 from workstation_pipelines.model import Counts, JobType, Limit, NewId, SyncJobId
 from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sync.faults import Faults
+from workstation_pipelines.sync.heartbeat import BEAT_EVERY_S
 from workstation_pipelines.sync.measure import Measures
+from workstation_pipelines.sync.stopping import StopSignal
 from workstation_pipelines.sync.vectorize import Vectorizer
 
 
@@ -26,11 +28,12 @@ class SyncParts:
     vectorizer: Vectorizer
     new_id: NewId
     faults: Faults = field(default_factory=Faults)
+    beat_every_s: float = BEAT_EVERY_S
 
 
 @dataclass(frozen=True, slots=True)
 class SyncRequest:
-    """One wish to sync. `job_id` names a pending job to start; without it a new job is written.
+    """One wish to sync. `job_id` names a waiting job, whose row says what is wanted; without one a new job is written.
 
     `limits` are budgets for this sync alone, beside those that are stored.
     """
@@ -51,6 +54,7 @@ class Job:
     handed over to be committed: what is stored of them lets another run go on. `is_complete` tells that a listing has
     shown everything, `live_before` how many items there were when the job began, and `awaiting` why someone has to look.
     `measures` are what the next batch is to write besides its own.
+    Whatever finds that the job should end tells `stop`.
     """
 
     id: SyncJobId
@@ -67,6 +71,7 @@ class Job:
     awaiting: str = ""
     live_before: int = 0
     measures: Measures = field(default_factory=Measures)
+    stop: StopSignal = field(default_factory=StopSignal)
 
     @property
     def is_listing(self) -> bool:

@@ -52,6 +52,7 @@ class PageWorker:
     def delete(self, external_ids: Sequence[str]) -> Iterator[Progress]:
         """Delete items, a batch at a time, of which each is committed before the next is begun."""
         for at in range(0, len(external_ids), self._batch_items):
+            self._job.stop.raise_if_set()
             some = external_ids[at : at + self._batch_items]
             changes = collapse(Change(ChangeKind.DELETED, external_id) for external_id in some)
             stored, children = self._stored(list(changes))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from typing import Any, TypeVar
 
 from workstation_pipelines.db import sync_items
 from workstation_pipelines.errors import CursorExpiredError
@@ -18,15 +19,23 @@ from workstation_pipelines.sync.known import StoredKnown
 from workstation_pipelines.sync.page import PageWorker
 from workstation_pipelines.sync.prepare import MOST_UNAVAILABLE, BatchBuilder
 
+_T = TypeVar("_T")
+
 
 class PageLoop:
-    """Everything that one job lists, from its resume point to the end."""
+    """Everything that one job lists, from its resume point to the end.
 
-    def __init__(self, job: Job, builder: BatchBuilder, committer: Committer, *, batch_items: int) -> None:
+    A source that may wait is asked in `aside`, one question at a time, so that the run is never deaf.
+    """
+
+    def __init__(
+        self, job: Job, builder: BatchBuilder, committer: Committer, aside: Executor, *, batch_items: int
+    ) -> None:
         self._job = job
         self._source = job.parts.source
         self._builder = builder
         self._committer = committer
+        self._aside = aside
         self._worker = PageWorker(job, builder, committer, batch_items=batch_items)
         self._batch_items = batch_items
 
@@ -39,7 +48,7 @@ class PageLoop:
 
     def _begin_listing(self, **more: Any) -> None:
         job = self._job
-        pending = self._source.start_cursor()
+        pending = self._answer(self._source.start_cursor)
         job.progress = job.committed_progress = listing_from_start(
             pending, data_source=job.data_source, source=self._source, sweep_id=job.parts.new_id(), **more
         )
@@ -97,16 +106,22 @@ class PageLoop:
         while True:
             begun_s, calls = time.perf_counter(), self._source.provider_calls
             try:
-                listed = next(pages)
-            except StopIteration:
-                return
+                listed = self._answer(lambda: next(pages, None))
             finally:
                 self._job.measures.add("list", "duration_s", time.perf_counter() - begun_s)
                 if self._source.provider_calls > calls:
                     self._job.measures.add("list", "calls", self._source.provider_calls - calls)
+            if listed is None:
+                return
             page = accepted(listed)
             self._job.parts.faults.reach("page_listed")
             yield page
+
+    def _answer(self, ask: Callable[[], _T]) -> _T:
+        self._job.stop.raise_if_set()
+        if self._source.fetch_threads == 1:
+            return ask()
+        return self._job.stop.result_of(self._aside.submit(ask))
 
     def _is_anybodys(self, failures: Sequence[ItemFailure]) -> bool:
         """Return whether something could not be read of which nothing is known: it may be any of the items that are missing."""
@@ -119,6 +134,10 @@ class PageLoop:
         return StoredKnown(
             self._job.parts.database,
             self._job.data_source,
-            settle=self._committer.settle_quietly,
+            settle=self._settle_for_source,
             sweep_id=sweep_of(self._job.progress),
         )
+
+    def _settle_for_source(self) -> None:
+        self._job.stop.raise_if_set()  # nobody waits for this answer any more
+        self._committer.settle_quietly()

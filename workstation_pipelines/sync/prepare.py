@@ -15,7 +15,9 @@ from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.sync_items import ItemWrite
 from workstation_pipelines.errors import (
     BudgetReachedError,
+    CancelledError,
     ItemGoneError,
+    PausedError,
     RateLimitedError,
     ReauthorizeError,
     RetryableError,
@@ -46,6 +48,7 @@ from workstation_pipelines.sync.drafts import Drafts
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.intake import storable, storable_item
 from workstation_pipelines.sync.measure import Measures
+from workstation_pipelines.sync.stopping import StopSignal
 from workstation_pipelines.sync.vectorize import Cut, Vectorized, Vectorizer, content_hash
 from workstation_pipelines.text.lexemes import lexer_for
 
@@ -54,6 +57,9 @@ PATIENCE_S = 30.0
 
 MOST_UNAVAILABLE = 20
 """After so many items in a row that could not be had, the source itself is away, and the job ends."""
+
+EMBEDDED_AT_ONCE = 512
+"""Between so many texts a run that is to stop can."""
 
 MOST_NESTING = 3
 """Attachments of attachments are followed so deep."""
@@ -75,7 +81,10 @@ class _Read:
 
 
 class BatchBuilder:
-    """Turns steps into batches for one run. Not thread-safe; uses `executor` for fetches and extractions that may wait."""
+    """Turns steps into batches for one run. Not thread-safe.
+
+    `executor` is for fetches and extractions that may wait; `aside` embeds, whatever those threads are waiting for.
+    """
 
     def __init__(
         self,
@@ -87,9 +96,11 @@ class BatchBuilder:
         extractor: Extractor,
         vectorizer: Vectorizer,
         executor: Executor,
+        aside: Executor,
         allowance: Allowance,
         new_id: NewId,
         faults: Faults,
+        stop: StopSignal,
     ) -> None:
         self._database = database
         self._lease = lease
@@ -98,9 +109,11 @@ class BatchBuilder:
         self._extractor = extractor
         self._vectorizer = vectorizer
         self._executor = executor
+        self._aside = aside
         self._allowance = allowance
         self._new_id = new_id
         self._faults = faults
+        self._stop = stop
         self._measures = Measures()
         self._config_of_new: IndexConfigId | None = None
         self._unavailable = 0
@@ -116,8 +129,8 @@ class BatchBuilder:
 
         `children` are the stored items found inside earlier versions of these items, however deep; `in_flight` are
         vectors that a batch not yet committed is about to store. Raises RetryableError and ReauthorizeError when the
-        source gave nothing before it gave out, BudgetReachedError when not even the first document fits, and whatever is
-        a bug.
+        source gave nothing before it gave out, BudgetReachedError when not even the first document fits, CancelledError and
+        PausedError when the run is to stop and has nothing to keep, or no time to, FencedError, and whatever is a bug.
         """
         self._find_config_of_new_documents()
         drafts = Drafts()
@@ -134,7 +147,8 @@ class BatchBuilder:
             for read in self._read([step for step in steps if step.action is Action.FETCH]):
                 taken.append(Drafts())
                 self._take(read, children.get(read.item.external_id, ()), taken[-1], depth=0)
-        except (RetryableError, ReauthorizeError) as error:
+        except (RetryableError, ReauthorizeError, CancelledError, PausedError) as error:
+            self._stop.raise_if_overdue()  # in the middle of an item, perhaps
             if not drafts.counts and not taken:
                 raise
             # Else a vendor that serves less than a page between two pauses would never let a page end.
@@ -178,9 +192,14 @@ class BatchBuilder:
             drafts.documents.append((self._described(stored.document_id, item, stored.mime_type, title), None))
 
     def _read(self, steps: Sequence[Step]) -> Iterator[_Read]:
-        """Fetch and extract, in the order of `steps`. What is quick happens here, what may wait happens in the executor."""
+        """Fetch and extract, in the order of `steps`. What is quick happens here, what may wait happens in the executor.
+
+        When the run is to stop, what has been read until then is yielded still.
+        """
         waiting: list[_Read | Future[_Read]] = []
         for step in steps:
+            if self._stop.is_set:
+                break
             if step.item is None:
                 raise AssertionError("a fetch needs its item")
             if step.content is not None:
@@ -202,7 +221,10 @@ class BatchBuilder:
                 waiting.append(self._executor.submit(self._extract, read))
         try:
             for read_or_future in waiting:
-                yield read_or_future if isinstance(read_or_future, _Read) else read_or_future.result()
+                self._stop.raise_if_overdue()
+                yield read_or_future if isinstance(read_or_future, _Read) else self._stop.result_of(read_or_future)
+            if len(waiting) < len(steps):
+                self._stop.raise_if_set()
         finally:
             for read_or_future in waiting:
                 if isinstance(read_or_future, Future):
@@ -221,6 +243,7 @@ class BatchBuilder:
     def _fetch(self, item: Item, stored: StoredItem | None) -> _Read:
         if self._gave_out is not None:  # another thread was told so: the vendor is not asked again
             raise self._gave_out
+        self._stop.raise_if_set()
         begun_s = time.perf_counter()
         try:
             content = self._source.fetch(item)
@@ -364,6 +387,7 @@ class BatchBuilder:
         stored_by_id = {child.external_id: child for child in stored_inside}
         kept = set()
         for attachment in attachments if depth < MOST_NESTING else ():
+            self._stop.raise_if_overdue()
             item = inside.attached_item(parent, attachment)
             if item.external_id in kept:
                 continue
@@ -470,12 +494,22 @@ class BatchBuilder:
         self, index_config_id: IndexConfigId, cuts: Mapping[UUID, Sequence[Cut]], known: Mapping[bytes, bytes]
     ) -> Vectorized:
         begun_s = time.perf_counter()
-        done = self._vectorizer.of(index_config_id).vectorize(
-            (cut for each in cuts.values() for cut in each), lambda _hashes: known
-        )
+        using = self._vectorizer.of(index_config_id)
+        every_cut = (cut for each in cuts.values() for cut in each)
+        done = using.vectorize(every_cut, lambda _hashes: known, lambda texts: self._embed_aside(using, texts))
         if done.embedded:
             self._measures.add("embed", "duration_s", time.perf_counter() - begun_s)
         return done
+
+    def _embed_aside(self, using: Vectorizer, texts: Mapping[bytes, str]) -> dict[bytes, bytes]:
+        """Embed in portions and in another thread, so that neither a model nor a service makes a run deaf."""
+        pairs = list(texts.items())
+        vectors_by_hash: dict[bytes, bytes] = {}
+        for at in range(0, len(pairs), EMBEDDED_AT_ONCE):
+            some = dict(pairs[at : at + EMBEDDED_AT_ONCE])
+            embedded = self._stop.result_of(self._aside.submit(using.embed, some), is_finished_first=True)
+            vectors_by_hash.update(embedded)
+        return vectors_by_hash
 
 
 def _is_as_stored(item: Item, stored: StoredItem) -> bool:

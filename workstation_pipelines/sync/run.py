@@ -10,15 +10,26 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 
 from sqlalchemy import Connection
 
-from workstation_pipelines.db import data_sources, metering, sync_containers, sync_failures, sync_items, sync_jobs
+from workstation_pipelines.db import (
+    data_sources,
+    job_control,
+    metering,
+    sync_containers,
+    sync_failures,
+    sync_items,
+    sync_jobs,
+)
 from workstation_pipelines.db.data_sources import DataSource, Lease
+from workstation_pipelines.db.job_control import AskedJob
 from workstation_pipelines.errors import (
     BudgetReachedError,
     CancelledError,
     FencedError,
+    PausedError,
     RateLimitedError,
     ReauthorizeError,
     RetryableError,
@@ -29,10 +40,12 @@ from workstation_pipelines.sync.batch import BatchWriter
 from workstation_pipelines.sync.budget import Allowance
 from workstation_pipelines.sync.checkpoint import cursor_to_promote, resume_point, sweep_of
 from workstation_pipelines.sync.committing import Committer
+from workstation_pipelines.sync.heartbeat import Heartbeat
 from workstation_pipelines.sync.intake import storable
 from workstation_pipelines.sync.job import Job, SyncParts, SyncRequest
 from workstation_pipelines.sync.paging import PageLoop
 from workstation_pipelines.sync.prepare import BatchBuilder
+from workstation_pipelines.sync.stopping import threads
 
 __all__ = ["SyncParts", "SyncRequest", "drive", "run_sync"]
 
@@ -44,22 +57,27 @@ def run_sync(parts: SyncParts, data_source: DataSource, request: SyncRequest) ->
     """Sync once; yields after every commit and returns how the job ended.
 
     Raises BusyError and FencedError without a trace in the database, and RetryableError, ReauthorizeError or a bug after
-    the job has been recorded as failed. A long wait asked for by the vendor, a budget that is reached, a cancel request and a
-    suspected mass deletion are not errors: they are the status of the result.
+    the job has been recorded as failed. A long wait asked for by the vendor, a budget that is reached, a cancel or pause
+    request, also one from before the start, and a suspected mass deletion are not errors: they are the status of the result.
     """
     with ExitStack() as stack:
         stack.callback(parts.source.close)
+        stopped = _stopped_before(parts, data_source, request)
+        if stopped is not None:
+            return stopped
         lease = stack.enter_context(data_sources.leased(parts.database, data_source))
         parts.faults.reach("lease_taken")
         run = _Run(parts, data_source, request, lease)
-        run.start()
+        stopped = run.start()
+        if stopped is not None:
+            return stopped
         parts.faults.reach("job_started")
         try:
             yield from run.work()
             return run.finish()
         except FencedError:
             raise
-        except (CancelledError, RateLimitedError, BudgetReachedError) as stop:
+        except (CancelledError, PausedError, RateLimitedError, BudgetReachedError) as stop:
             return run.stop_early(stop)
         except WorkstationError as error:
             run.fail(error)
@@ -72,27 +90,45 @@ def run_sync(parts: SyncParts, data_source: DataSource, request: SyncRequest) ->
             raise
 
 
+def _stopped_before(parts: SyncParts, data_source: DataSource, request: SyncRequest) -> JobResult | None:
+    """Return how the requested job was ended, or held, before anybody started it."""
+    if request.job_id is None:
+        return None
+    with parts.database.transaction_with_rls(data_source.user_id) as connection:
+        asked = job_control.asked(connection, user_id=data_source.user_id, job_id=request.job_id)
+    return asked.stopped_before() if asked is not None else None
+
+
 class _Run:
     """The life of one job between its lease and its end."""
 
     def __init__(self, parts: SyncParts, data_source: DataSource, request: SyncRequest, lease: Lease) -> None:
         self._parts = parts
         self._source = parts.source
-        self._request = request
         self._lease = lease
         self._job = Job(request.job_id or SyncJobId(parts.new_id()), data_source, lease, request, parts)
         self._status_before = ("connected", "")
 
-    def start(self) -> None:
-        """Write the job row; where to begin comes from rows alone, so that whatever the source says later is recorded."""
+    def start(self) -> JobResult | None:
+        """Write the job row, or return how the job has ended already.
+
+        Where to begin comes from rows alone, so that whatever the source says later is recorded.
+        """
         job, lease = self._job, self._lease
         with self._parts.database.transaction_with_rls(lease.user_id) as connection:
             # Read again under the lease: another run may have moved the cursor meanwhile.
             job.data_source = data_sources.get(connection, user_id=lease.user_id, data_source_id=lease.data_source_id)
+            asked = job_control.asked(connection, user_id=lease.user_id, job_id=job.id, lock=True)
+            if asked is not None:
+                stopped = asked.stopped_before()
+                if stopped is not None:
+                    return stopped
+                self._take_up(asked)
+            request = job.request
             previous = sync_jobs.bury_interrupted(connection, lease, successor=job.id)
             previous = previous or sync_jobs.resumable(connection, lease)
             job.live_before = sync_items.count_live(connection, lease)
-            is_confirmed = self._request.confirm_deletes and sync_jobs.awaits_confirmation(connection, lease)
+            is_confirmed = request.confirm_deletes and sync_jobs.awaits_confirmation(connection, lease)
             every = self._source.reconcile_every
             is_listing_due = every is not None and data_sources.is_listing_due(connection, lease, every=every)
             progress = (
@@ -102,7 +138,7 @@ class _Run:
                     previous.progress if previous else {},
                     data_source=job.data_source,
                     source=self._source,
-                    job_type=self._request.job_type,
+                    job_type=request.job_type,
                     is_listing_due=is_listing_due,
                 )
             )
@@ -112,11 +148,21 @@ class _Run:
                 connection,
                 lease,
                 job_id=job.id,
-                job_type=self._request.job_type,
+                job_type=request.job_type,
                 progress=job.progress,
-                dagster_run_id=self._request.dagster_run_id,
-                idempotency_key=self._request.idempotency_key,
+                dagster_run_id=request.dagster_run_id,
+                idempotency_key=request.idempotency_key,
             )
+        return None
+
+    def _take_up(self, asked: AskedJob) -> None:
+        """Do what the job's row says. Of an attempt that died, or failed within this very run, another job is made."""
+        job = self._job
+        is_retry = asked.status is JobStatus.FAILED and asked.dagster_run_id == job.request.dagster_run_id is not None
+        if asked.status is JobStatus.RUNNING or is_retry:
+            job.id = SyncJobId(self._parts.new_id())
+        confirm_deletes = job.request.confirm_deletes or asked.confirm_deletes
+        job.request = replace(job.request, job_type=asked.job_type, confirm_deletes=confirm_deletes)
 
     def _set_syncing(self, connection: Connection) -> None:
         stored = self._job.data_source
@@ -141,7 +187,9 @@ class _Run:
         parts, job = self._parts, self._job
         workers = max(self._source.fetch_threads, EXTRACTION_THREADS)
         with (
-            ThreadPoolExecutor(workers, thread_name_prefix="fetch") as fetchers,
+            Heartbeat(parts.database, self._lease, job.id, job.stop, every_s=parts.beat_every_s),
+            threads(workers, name="fetch", stop=job.stop) as fetchers,
+            threads(1, name="aside", stop=job.stop) as aside,
             ThreadPoolExecutor(1, thread_name_prefix="commit") as committing,
         ):
             writer = BatchWriter(
@@ -161,12 +209,14 @@ class _Run:
                 extractor=parts.extractor,
                 vectorizer=parts.vectorizer,
                 executor=fetchers,
+                aside=aside,
                 allowance=self._allowance(committer),
                 new_id=parts.new_id,
                 faults=parts.faults,
+                stop=job.stop,
             )
             try:
-                yield from PageLoop(job, builder, committer, batch_items=BATCH_ITEMS).run()
+                yield from PageLoop(job, builder, committer, aside, batch_items=BATCH_ITEMS).run()
             finally:
                 committer.settle()
             if not job.awaiting:  # held back deletes are work that no stage has done
@@ -180,7 +230,7 @@ class _Run:
             user_id=self._lease.user_id,
             data_source_id=self._lease.data_source_id,
             token_price=self._parts.vectorizer.token_price,
-            own=self._request.limits,
+            own=self._job.request.limits,
             settle=committer.settle_quietly,
         )
 
@@ -212,7 +262,7 @@ class _Run:
                 items_synced=self._job.counts.created + self._job.counts.updated,
             )
             if self._job.is_complete:
-                sync_jobs.supersede_unconfirmed(connection, self._lease)
+                sync_jobs.supersede_unconfirmed(connection, self._lease, successor=self._job.id)
                 sweep_id = sweep_of(self._job.progress)
                 if sweep_id is not None:
                     sync_containers.forget_unseen(connection, self._lease, sweep_id=sweep_id)
@@ -221,11 +271,14 @@ class _Run:
         self._parts.faults.reach("end_committed")
         return self._result(status, message)
 
-    def stop_early(self, stop: CancelledError | RateLimitedError | BudgetReachedError) -> JobResult:
+    def stop_early(self, stop: CancelledError | PausedError | RateLimitedError | BudgetReachedError) -> JobResult:
         if isinstance(stop, CancelledError):
             self.end(JobStatus.CANCELLED, stop.message)
             return self._result(JobStatus.CANCELLED, stop.message)
-        self.end(JobStatus.PAUSED, stop.message, wait_s=stop.wait_s)
+        if isinstance(stop, PausedError):
+            self.end(JobStatus.PAUSED, stop.message, is_on_request=True)
+        else:
+            self.end(JobStatus.PAUSED, stop.message, wait_s=stop.wait_s)
         return self._result(JobStatus.PAUSED, stop.message)
 
     def fail(self, error: WorkstationError) -> None:
@@ -234,7 +287,13 @@ class _Run:
         self.end(JobStatus.FAILED, error.message, wait_s=wait_s, connection_status=status)
 
     def end(
-        self, status: JobStatus, message: str, *, wait_s: float | None = None, connection_status: str | None = None
+        self,
+        status: JobStatus,
+        message: str,
+        *,
+        wait_s: float | None = None,
+        connection_status: str | None = None,
+        is_on_request: bool = False,
     ) -> None:
         """Close the job row. If even that fails, the next run finds the job unfinished and buries it."""
         try:
@@ -247,7 +306,11 @@ class _Run:
                     message=storable(message),
                     wait_s=wait_s,
                     provider_calls=self._job.uncounted_calls(),
+                    fence=self._lease.fence,
+                    is_on_request=is_on_request,
                 )
+                if was_running and status is JobStatus.NEEDS_CONFIRMATION:  # one question at a time
+                    sync_jobs.supersede_unconfirmed(connection, self._lease, successor=self._job.id)
                 if was_running:  # else a newer run has taken over, and knows better
                     self._observe(connection)
                     if connection_status is None:

@@ -18,6 +18,9 @@ from workstation_pipelines.text.lexemes import lexer_for
 Lookup = Callable[[Iterable[bytes]], Mapping[bytes, bytes]]
 """Text hashes -> those embedded before, with their halfvec values."""
 
+Embed = Callable[[Mapping[bytes, str]], dict[bytes, bytes]]
+"""Texts by hash -> their halfvec values by hash."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cut:
@@ -91,8 +94,11 @@ class Vectorizer:
             for chunk in self._splitter.split(text, headings)
         ]
 
-    def vectorize(self, cuts: Iterable[Cut], embedded_before: Lookup) -> Vectorized:
-        """Return a vector for every cut, asking the embedder only for texts that `embedded_before` does not know."""
+    def vectorize(self, cuts: Iterable[Cut], embedded_before: Lookup, embed: Embed | None = None) -> Vectorized:
+        """Return a vector for every cut, asking the embedder only for texts that `embedded_before` does not know.
+
+        `embed` is how it is asked, if not by embed().
+        """
         wanted: dict[bytes, Chunk] = {}
         total = 0
         for cut in cuts:
@@ -100,7 +106,7 @@ class Vectorizer:
             wanted.setdefault(cut.text_hash, cut.chunk)
         known = embedded_before(wanted)
         new = {key: chunk for key, chunk in wanted.items() if key not in known}
-        fresh = self.embed({key: chunk.text for key, chunk in new.items()})
+        fresh = (embed or self.embed)({key: chunk.text for key, chunk in new.items()})
         tokens = sum(chunk.token_count for chunk in new.values())
         return Vectorized({**known, **fresh}, fresh, len(fresh), total - len(fresh), tokens)
 
