@@ -25,6 +25,16 @@ ALICE = UserId("alice")
 # The source's own rows, and those of which it has some after a sync.
 ROWS = {"data_sources": 1, "documents": 3, "chunks": 3, "sync_items": 3, "sync_jobs": 2, "sync_containers": 0}
 
+LEFT = {"audit_logs", "index_configs", "billing_records", "observability_metrics"}
+"""What is about the user and no longer about the source."""
+
+
+def _spent(ask: Ask) -> list[object]:
+    return ask(
+        """SELECT (SELECT sum(quantity) FROM app.billing_records WHERE user_id = 'alice'),
+                  (SELECT sum(sum) FROM app.observability_metrics WHERE user_id = 'alice' AND name = 'spent_tokens')"""
+    )
+
 
 def _erase(wish: Wish, fault: str | None) -> None:
     database = Database(wish.app_url)
@@ -62,9 +72,14 @@ def test_nothing_is_left_and_the_certificate_counts_it(
     _filled(account, account_place)
     account_place.sync(user="bob")
     bobs = _rows_of(ask, "bob")
+    spent = _spent(ask)
     _erase(account_place.wish, None)
-    assert set(_rows_of(ask, "alice")) == {"audit_logs", "index_configs"}
+    assert set(_rows_of(ask, "alice")) == LEFT
     assert _rows_of(ask, "bob") == bobs
+    assert _spent(ask) == spent
+    assert ask(
+        "SELECT DISTINCT data_source_id, document_id, job_id FROM app.billing_records WHERE user_id = 'alice'"
+    ) == [(None, None, None)]
     entry = _certificate(database, ALICE)
     assert {name: entry.detail["before"][name] for name in ROWS} == ROWS
     assert set(entry.detail["after"].values()) == {0}
@@ -88,7 +103,7 @@ def test_removal_that_was_killed_is_finished_and_certified_as_a_whole(
     if was_killed:
         assert ask("SELECT auth_data, is_active FROM app.data_sources WHERE user_id = 'alice'") == [(None, False)]
         _erase(wish, None)
-    assert set(_rows_of(ask, "alice")) == {"audit_logs", "index_configs"}
+    assert set(_rows_of(ask, "alice")) == LEFT
     entry = _certificate(database, ALICE)
     assert {name: entry.detail["before"][name] for name in ROWS} == ROWS
     with database.transaction_with_rls(ALICE) as connection:

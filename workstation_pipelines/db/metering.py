@@ -198,3 +198,35 @@ def metrics(
         ),
         {"user_id": user_id, "source": data_source_id, "since": since, "until": until},
     ).all()
+
+
+def anonymise(connection: Connection, *, user_id: UserId, data_source_id: UUID) -> None:
+    """Keep what a source cost and how much was done, and forget that it was this source, these documents and jobs."""
+    parameters = {"user_id": user_id, "source": data_source_id}
+    for statement in _ANONYMISE:
+        connection.execute(statement, parameters)
+
+
+_ANONYMISE = (
+    text(
+        """
+        INSERT INTO app.billing_records AS b (hour, user_id, step, provider, model, unit, unit_price, quantity)
+        SELECT hour, user_id, step, provider, model, unit, unit_price, sum(quantity) FROM app.billing_records
+         WHERE user_id = :user_id AND data_source_id = :source
+         GROUP BY hour, user_id, step, provider, model, unit, unit_price
+        ON CONFLICT ON CONSTRAINT billing_records_same_key DO UPDATE SET quantity = b.quantity + excluded.quantity
+         WHERE b.user_id = :user_id"""
+    ),
+    text("DELETE FROM app.billing_records WHERE user_id = :user_id AND data_source_id = :source"),
+    text(
+        """
+        INSERT INTO app.observability_metrics AS m (hour, user_id, step, name, count, sum, max)
+        SELECT hour, user_id, step, name, sum(count), sum(sum), max(max) FROM app.observability_metrics
+         WHERE user_id = :user_id AND data_source_id = :source
+         GROUP BY hour, user_id, step, name
+        ON CONFLICT ON CONSTRAINT observability_metrics_same_key
+        DO UPDATE SET count = m.count + excluded.count, sum = m.sum + excluded.sum, max = greatest(m.max, excluded.max)
+         WHERE m.user_id = :user_id"""
+    ),
+    text("DELETE FROM app.observability_metrics WHERE user_id = :user_id AND data_source_id = :source"),
+)

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from workstation_pipelines.db import audit, data_sources
 from workstation_pipelines.db import credentials as stored_credentials
-from workstation_pipelines.db import data_sources
 from workstation_pipelines.db import webhooks as stored_webhooks
 from workstation_pipelines.db.credentials import SealedRecord
 from workstation_pipelines.db.data_sources import DataSource
@@ -74,6 +74,8 @@ def _store(
         )
         if is_other:
             stored_credentials.forget_position(connection, user_id=user_id, data_source_id=source_id)
+        detail = {"is_first": now.external_account is None, "is_other_account": is_other}
+        audit.append(connection, [audit.Entry("source.connected", f"source:{source_id}", detail)])
 
 
 def _other_account(data_source: DataSource, account: Account) -> InvalidRequestError:
@@ -131,6 +133,9 @@ def _rotate_user(vault: Vault, user_id: UserId, rotation: Rotation) -> None:
             step = stored_credentials.rewrap_some(
                 connection, user_id=user_id, key_id=rotation.key_id, after=after, limit=_SWEEP_ROWS, rewrap=rewrapped
             )
+            if step.rewrapped:
+                detail = {"records": step.rewrapped, "key_id": rotation.key_id}
+                audit.append(connection, [audit.Entry("keys.rotated", detail=detail)])
         rotation.rewrapped += step.rewrapped
         rotation.refused += step.refused
         if step.last_id is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from workstation_pipelines.db import audit, data_sources, erasure
+from workstation_pipelines.db import audit, data_sources, erasure, metering
 from workstation_pipelines.db.data_sources import DataSource
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.sync.faults import Faults
@@ -30,7 +30,9 @@ class Certificate:
 
 
 def erase(database: Database, data_source: DataSource, *, faults: Faults) -> Certificate:
-    """Erase a source, its credentials first. Killed at any point, a second call goes on and certifies the whole.
+    """Erase a source, its credentials first; what it cost stays, without its name.
+
+    Killed at any point, a second call goes on and certifies the whole.
 
     Commits in steps, so that a large source locks nothing for long; the last step deletes the source itself, counts what
     is left of it, and writes the certificate, all in one transaction. Raises BusyError while a sync holds the source.
@@ -57,6 +59,7 @@ def erase(database: Database, data_source: DataSource, *, faults: Faults) -> Cer
                     deleted = delete_some(connection, user_id=user_id, data_source_id=source_id, at_most=at_once)
                 faults.reach("erasure_step")
         with database.transaction_with_rls(user_id) as connection:
+            metering.anonymise(connection, user_id=user_id, data_source_id=source_id)
             data_sources.remove(connection, user_id=user_id, data_source_id=source_id)
             after = erasure.census(connection, user_id=user_id, data_source_id=source_id)
             detail = {"source_type": data_source.source_type.value, "before": before, "after": after}
