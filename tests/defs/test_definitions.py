@@ -11,7 +11,7 @@ import dagster as dg
 import pytest
 
 from workstation_pipelines.definitions import defs
-from workstation_pipelines.defs import assets
+from workstation_pipelines.defs import assets, processing
 from workstation_pipelines.sources import SOURCES
 
 _ROOT = Path(__file__).resolve().parents[2]
@@ -42,9 +42,11 @@ def test_every_source_type_has_the_same_definitions(repository: dg.RepositoryDef
     assert {name for name in repository.job_names if not name.startswith("__")} == {
         "housekeeping",
         *(f"{name}_{job}" for name in types for job in ("sync", "checks")),
+        *(job.name for job, _ in processing.JOBS.values()),
     }
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "alerts_sensor",
+        "processing_requests_sensor",
         *(f"{name}_delta_sensor" for name in types),
     }
     assert {schedule.name for schedule in repository.schedule_defs} == {
@@ -56,7 +58,7 @@ def test_every_source_type_has_the_same_definitions(repository: dg.RepositoryDef
 def test_triggers_run_from_the_start(repository: dg.RepositoryDefinition) -> None:
     assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.RUNNING}
     assert {schedule.default_status for schedule in repository.schedule_defs} == {dg.DefaultScheduleStatus.RUNNING}
-    assert {sensor.minimum_interval_seconds for sensor in repository.sensor_defs} == {30, 60}
+    assert {sensor.minimum_interval_seconds for sensor in repository.sensor_defs} == {5, 30, 60}
 
 
 @pytest.mark.parametrize("source_type", SOURCES)

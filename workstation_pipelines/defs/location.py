@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from workstation_pipelines.defs import alerts, assets, housekeeping, triggers
+from workstation_pipelines.defs import alerts, assets, housekeeping, processing, triggers
 from workstation_pipelines.defs.resources import RESOURCE_KEY
 from workstation_pipelines.model import SourceType
 from workstation_pipelines.sources import SOURCES
@@ -17,7 +17,9 @@ def sync_definitions(workspace: dg.ResourceDefinition) -> dg.Definitions:
         sensors=[alerts.alerts_sensor()],
         executor=dg.in_process_executor,  # one op a run: a process for each step would cost seconds and gain nothing
     )
-    return dg.Definitions.merge(common, housekeeping.definitions(), *(_of_type(source_type) for source_type in SOURCES))
+    bulk = processing.processing_definitions(workspace)
+    types = (_of_type(source_type) for source_type in SOURCES)
+    return dg.Definitions.merge(common, bulk, housekeeping.definitions(), *types)
 
 
 def _of_type(source_type: SourceType) -> dg.Definitions:

@@ -49,7 +49,7 @@ class RunOutcome:
         return self.status == dg.DagsterRunStatus.SUCCESS.value
 
 
-def end_as_cancelled(context: dg.AssetExecutionContext) -> NoReturn:
+def end_as_cancelled(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> NoReturn:
     """End the run as CANCELED, as "Terminate" in the web UI does.
 
     Without the report Dagster finds the interrupt unexpected and calls the run failed.

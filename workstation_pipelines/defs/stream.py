@@ -218,7 +218,7 @@ def as_outcomes(context: dg.AssetExecutionContext | dg.OpExecutionContext, subje
     """
     try:
         yield
-    except dg.Failure:
+    except (dg.Failure, dg.RetryRequested):
         raise
     except RetryableError as error:
         wait_s = min(max(error.wait_s, 2.0**context.retry_number), LONGEST_WAIT_S)
@@ -230,7 +230,8 @@ def as_outcomes(context: dg.AssetExecutionContext | dg.OpExecutionContext, subje
         ) from None
     except WorkstationError as error:
         raise dg.Failure(
-            f"{type(error).__name__} for {subject}: the newest sync job has the message, `workstation jobs list` shows it.",
+            f"{type(error).__name__} for {subject}: its newest job has the message, `workstation jobs list` or"
+            " `workstation process list` shows it.",
             allow_retries=False,
         ) from None
     except Exception as bug:  # noqa: BLE001 - a process rim: re-raised without what it quotes
