@@ -20,6 +20,8 @@ import typer
 
 from workstation_pipelines.commands import (
     audit,
+    bill,
+    budget,
     check,
     dagster_pages,
     database,
@@ -72,6 +74,9 @@ def workstation(
 
 app.command("status")(status.status)
 app.command("sync")(sync.sync)
+app.command("bill")(bill.bill)
+app.command("metrics")(bill.metrics)
+app.add_typer(budget.app, name="budget")
 app.command("search")(search.search)
 app.command("why")(why.why)
 app.command("check")(check.check)

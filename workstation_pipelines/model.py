@@ -418,6 +418,17 @@ class Measure:
     highest: float
 
 
+class BillBy(StrEnum):
+    """What a bill is split by."""
+
+    SOURCE = "source"
+    DOCUMENT = "document"
+    STEP = "step"
+    MODEL = "model"
+    DAY = "day"
+    HOUR = "hour"
+
+
 class BudgetPeriod(StrEnum):
     """What a budget is for. Days and months are those of UTC; a run is one sync, or one reindexing."""
 

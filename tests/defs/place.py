@@ -80,6 +80,9 @@ class Watched:
             self._place.before_page(number)
             yield page
 
+    def fetch_calls(self, item: Item) -> tuple[()]:
+        return self._source.fetch_calls(item)
+
     def fetch(self, item: Item) -> Content:
         self._place.fetched.append(item.external_path)
         return self._source.fetch(item)

@@ -176,6 +176,9 @@ class Parcel:
         found = self.api.json(FILES)["files"]
         yield Page([Change(ChangeKind.UPSERT, name, _item(name)) for name in found], complete=True)
 
+    def fetch_calls(self, item: Item) -> tuple[()]:
+        return ()
+
     def fetch(self, item: Item) -> Content:
         body = self.api.download(FILE, path={"id": item.external_id}, limit_bytes=1000).body
         return Content(body, item.title, "text/plain", item.external_hash)

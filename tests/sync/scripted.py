@@ -128,6 +128,9 @@ class ScriptedSource:
         path, text = self._account.paths[external_id], self._account.texts[external_id]
         return Item(external_id, path, f"tx:{text}", ItemType.FILE, path.rpartition("/")[2], "text/plain", len(text))
 
+    def fetch_calls(self, item: Item) -> tuple[()]:
+        return ()
+
     def fetch(self, item: Item) -> Content:
         with self._fetched.open("a") as log:
             log.write(item.external_id + "\n")

@@ -104,6 +104,9 @@ class ToldSource:
                 raise page
             yield page
 
+    def fetch_calls(self, item: Item) -> tuple[()]:
+        return ()
+
     def fetch(self, item: Item) -> Content:
         self.asked.append(item)
         body = self.bodies.get(item.external_id, item.external_hash.removeprefix("tx:"))

@@ -6,24 +6,25 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from workstation_pipelines.commands.budget import limits_of_run
 from workstation_pipelines.commands.exits import ExitCode, of_job
 from workstation_pipelines.commands.invocation import Session, open_session
 from workstation_pipelines.commands.output import AsJson, print_json, print_line, shown
-from workstation_pipelines.errors import NotFoundError, WorkstationError
-from workstation_pipelines.model import Counts, JobResult, JobStatus, JobType, Progress, SyncJobId
+from workstation_pipelines.commands.planned import print_plan
+from workstation_pipelines.errors import InvalidRequestError, NotFoundError, WorkstationError
+from workstation_pipelines.model import Counts, JobResult, JobStatus, JobType, Limit, Progress, SyncJobId
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from workstation_pipelines.db.data_sources import DataSource
-    from workstation_pipelines.sync.plan import Plan
 
 FAILURES_SHOWN = 10
 
@@ -36,6 +37,11 @@ def sync(
     confirm_deletes: Annotated[
         bool, typer.Option("--confirm-deletes", help="Delete here what is gone there, even if it is suspiciously much.")
     ] = False,
+    no_sample: Annotated[
+        bool, typer.Option("--no-sample", help="With --plan: only list, and look into no item to tell its text.")
+    ] = False,
+    budget_usd: Annotated[float | None, typer.Option(min=0, help="Spend at most so much on this sync.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(min=0, help="Embed at most so many tokens in this sync.")] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try all failed items again, also those that were given up.")
     ] = False,
@@ -47,10 +53,14 @@ def sync(
     as_json: AsJson = False,
 ) -> None:
     """Bring one source up to date. Fetches what is new or changed, indexes it, and drops what is gone."""
+    limits = limits_of_run(usd=budget_usd, tokens=budget_tokens)
+    if background and limits:
+        raise InvalidRequestError("--background heeds the stored budgets alone: set one, `workstation budget set run`")
     with open_session(context) as session:
         source = session.source(name)
         if plan:
-            _print_plan(session.workspace.plan(source, job_type=job_type), as_json=as_json)
+            planned = session.workspace.plan(source, job_type=job_type, is_sampled=not no_sample)
+            print_plan(planned, as_json=as_json)
             return
         if retry_failed:
             _make_due(session, source)
@@ -58,7 +68,7 @@ def sync(
             wish = {"job_type": job_type, "confirm_deletes": confirm_deletes, "priority": priority}
             _print_request(_enqueue(session, source, idempotency_key=key, **wish), as_json=as_json)
             return
-        result = _run(session, source, job_type=job_type, confirm_deletes=confirm_deletes, quiet=as_json)
+        result = _run(session, source, job_type=job_type, confirm_deletes=confirm_deletes, limits=limits, quiet=as_json)
         failures = _failures(session, result.job_id) if result.counts.failed else []
     if as_json:
         print_json({**_as_values(result), "failures": failures})
@@ -99,12 +109,20 @@ class Ended:
     interrupted: bool = False
 
 
-def _run(session: Session, source: DataSource, *, job_type: JobType, confirm_deletes: bool, quiet: bool) -> Ended:
+def _run(
+    session: Session,
+    source: DataSource,
+    *,
+    job_type: JobType,
+    confirm_deletes: bool,
+    limits: Sequence[Limit],
+    quiet: bool,
+) -> Ended:
     from workstation_pipelines.sync.run import SyncRequest
 
     # Chosen here, so that an interrupted sync can be named.
     job_id = SyncJobId(session.workspace.new_id())
-    request = SyncRequest(job_type=job_type, job_id=job_id, confirm_deletes=confirm_deletes)
+    request = SyncRequest(job_type=job_type, job_id=job_id, confirm_deletes=confirm_deletes, limits=limits)
     begun_s = time.monotonic()
     last = Progress(job_id, 0, Counts())
     result: JobResult | None = None
@@ -251,18 +269,3 @@ def _print_result(name: str, ended: Ended, failures: list[dict[str, Any]]) -> No
     if ended.status is JobStatus.NEEDS_CONFIRMATION:
         print_line(f"  they are right: workstation sync {name} --confirm-deletes")
         print_line(f"  they are not: workstation jobs refuse {ended.job_id}, or do nothing: nothing of it is deleted")
-
-
-def _print_plan(plan: Plan, *, as_json: bool) -> None:
-    if as_json:
-        print_json(plan)
-        return
-    print_line(
-        f"{plan.adds:,} to add, {plan.updates:,} to update, {plan.renames:,} to rename, {plan.deletes:,} to delete,"
-        f" {plan.unchanged:,} unchanged, {plan.unreadable:,} unreadable; {plan.bytes_to_fetch:,} bytes to fetch"
-    )
-    for what, paths in plan.examples.items():
-        for path in paths:
-            print_line(f"  {what}: {shown(path)}")
-    if plan.needs_confirmation:
-        print_line("So many deletes stop for a confirmation: add --confirm-deletes if they are right.")

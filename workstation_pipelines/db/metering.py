@@ -7,28 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
 from workstation_pipelines.db.bulk import BulkStatement, encoded
-from workstation_pipelines.model import Measure, Usage, UserId
+from workstation_pipelines.model import BillBy, Measure, Usage, UserId
 
 SPENT_TOKENS, SPENT_USD = "spent_tokens", "spent_usd"
 """Names of the metrics that sum up usages, from which budgets are read: a month has few of these rows."""
-
-
-class BillBy(StrEnum):
-    """What a bill is split by."""
-
-    SOURCE = "source"
-    DOCUMENT = "document"
-    STEP = "step"
-    MODEL = "model"
-    DAY = "day"
-    HOUR = "hour"
 
 
 _USAGE_COLUMNS = {
@@ -185,11 +173,11 @@ def metrics(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> Sequence[Row[Any]]:
-    """Return (step, name, count, sum, max) over the hours from `since` to before `until`, of one source or of all."""
+    """Return (step, name, times, total, highest) over the hours from `since` to before `until`, of one source or of all."""
     return connection.execute(
         text(
             """
-            SELECT step, name, sum(count)::bigint AS count, sum(sum) AS sum, max(max) AS max
+            SELECT step, name, sum(count)::bigint AS times, sum(sum) AS total, max(max) AS highest
               FROM app.observability_metrics
              WHERE user_id = :user_id AND (CAST(:source AS uuid) IS NULL OR data_source_id = :source)
                AND (CAST(:since AS timestamptz) IS NULL OR hour >= :since)

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
 from workstation_pipelines.model import Container, Content, Cursor, Delta, Item, JobType, KnownItem, Page, SourceType
+
+if TYPE_CHECKING:
+    from workstation_pipelines.sources.http_call import Call  # with httpx, which a local folder can do without
 
 
 class Known(Protocol):
@@ -107,6 +110,12 @@ class Source(Protocol):
         is resumed by its own. The last page of a listing that is proven complete says so; only then do absent items count
         as deleted. With JobType.FULL_SYNC cheap shortcuts (trusting an unchanged stat) are not taken.
         Raises CursorExpiredError, RetryableError, ReauthorizeError.
+        """
+
+    def fetch_calls(self, item: Item) -> Sequence[Call]:
+        """Return the requests that one fetch of this item takes when all goes well; none where it is refused unasked.
+
+        Nothing is contacted. What only shows while fetching (an attachment apart, a part of a long page) is left out.
         """
 
     def fetch(self, item: Item) -> Content:

@@ -32,9 +32,11 @@ from workstation_pipelines.sources import SourceContext, open_source
 from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sources.credentials import CredentialProvider
 from workstation_pipelines.sync.credentials import NotConnected, Vault, needs_credentials
+from workstation_pipelines.sync.estimate import SAMPLED_ITEMS
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.plan import Plan, plan_sync
 from workstation_pipelines.sync.run import SyncParts, SyncRequest, run_sync
+from workstation_pipelines.sync.sampling import Sampler
 from workstation_pipelines.sync.vectorize import Vectorizer
 
 if TYPE_CHECKING:
@@ -267,11 +269,28 @@ class Workspace:
         )
         return run_processing(parts, user_id=user_id, job_id=job_id, dagster_run_id=dagster_run_id)
 
-    def plan(self, data_source: DataSource, *, job_type: JobType) -> Plan:
-        """Say what sync() would do; see plan_sync."""
+    def plan(self, data_source: DataSource, *, job_type: JobType, is_sampled: bool = True) -> Plan:
+        """Say what sync() would do and take; see plan_sync. Unless `is_sampled` nothing but listings is asked for."""
+        from workstation_pipelines.text.extract import has_text
+
         source = self.open_source(data_source)
+        sampler = Sampler(
+            self.database,
+            data_source.user_id,
+            self.extractor,
+            self.vectorizer(data_source.user_id),
+            most_items=SAMPLED_ITEMS if is_sampled else 0,
+        )
         try:
-            return plan_sync(self.database, source, data_source, job_type=job_type)
+            return plan_sync(
+                self.database,
+                source,
+                data_source,
+                job_type=job_type,
+                sampler=sampler,
+                rates=self.settings.rates,
+                has_text=has_text,
+            )
         finally:
             source.close()
 

@@ -217,6 +217,14 @@ class Dropbox:
                 is_last = number == len(self._folders) and not read.has_more
                 yield from feed.pages(folder, read, is_last=is_last)
 
+    def fetch_calls(self, item: Item) -> tuple[Call, ...]:
+        export_format = export_format_of(item.external_hash)
+        if export_format == NO_FORMAT or not self._context.has_text(item.mime_type):
+            return ()
+        if item.size_bytes > self._config.max_file_bytes:
+            return ()
+        return (DOWNLOAD,) if export_format is None else (EXPORT,)
+
     def fetch(self, item: Item) -> Content:
         export_format = export_format_of(item.external_hash)
         if export_format == NO_FORMAT or not self._context.has_text(item.mime_type):

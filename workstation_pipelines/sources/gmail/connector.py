@@ -44,7 +44,7 @@ from workstation_pipelines.sources.config import VendorConfig
 from workstation_pipelines.sources.contract import Account, Known
 from workstation_pipelines.sources.credentials import OAuthGrant
 from workstation_pipelines.sources.gmail import scope
-from workstation_pipelines.sources.gmail.calls import CALLS, HISTORY, LABELS, MESSAGES, PROFILE
+from workstation_pipelines.sources.gmail.calls import CALLS, HISTORY, LABELS, MESSAGES, PROFILE, THREAD
 from workstation_pipelines.sources.gmail.errors import classify
 from workstation_pipelines.sources.gmail.history import TYPES, Touches, number
 from workstation_pipelines.sources.gmail.listing import (
@@ -206,6 +206,9 @@ class Gmail:
             yield from self._asked_again(scope, touches, known, end)
         else:
             yield from self._follow(scope, touches, known, start, end)
+
+    def fetch_calls(self, item: Item) -> tuple[Call, ...]:
+        return (THREAD,)
 
     def fetch(self, item: Item) -> Content:
         return self._reader.read(item.external_id, self._mail_scope())

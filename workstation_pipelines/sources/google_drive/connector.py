@@ -191,6 +191,9 @@ class GoogleDrive:
         at = yield from list_due(reading, at)
         yield from close_listing(reading, at) if at.is_full_listing else read_logs(reading, at)
 
+    def fetch_calls(self, item: Item) -> tuple[Call, ...]:
+        return self._contents.fetch_calls(item)
+
     def fetch(self, item: Item) -> Content:
         return self._contents.fetch(item)
 

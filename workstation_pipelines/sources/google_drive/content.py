@@ -42,6 +42,13 @@ class Contents:
     max_file_bytes: int
     urls: tuple[str, ...]
 
+    def fetch_calls(self, item: Item) -> tuple[Call, ...]:
+        if files.is_native(item.mime_type):
+            export = EXPORTS.get(item.mime_type)
+            return (EXPORT,) if export is not None and self.has_text(export.mime_type) else ()
+        is_read = self.has_text(item.mime_type) and item.size_bytes <= self.max_file_bytes
+        return (MEDIA,) if is_read else ()
+
     def fetch(self, item: Item) -> Content:
         if files.is_native(item.mime_type):
             return self._exported(item)

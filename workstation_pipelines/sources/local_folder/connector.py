@@ -138,6 +138,9 @@ class LocalFolder:
             )
             yield from listing.pages()
 
+    def fetch_calls(self, item: Item) -> tuple[()]:
+        return ()
+
     def fetch(self, item: Item) -> Content:
         """Read one file that holds still while it is read; thread-safe. Raises as the contract says."""
         name = basename(item.external_path)

@@ -41,7 +41,7 @@ from workstation_pipelines.sources.config import VendorConfig
 from workstation_pipelines.sources.contract import Account, Known
 from workstation_pipelines.sources.credentials import CredentialProvider, OAuthGrant
 from workstation_pipelines.sources.http import Call, VendorApi
-from workstation_pipelines.sources.notion.calls import CALLS, MOST_RESULTS, NotionCalls
+from workstation_pipelines.sources.notion.calls import CALLS, MARKDOWN, MOST_RESULTS, NotionCalls
 from workstation_pipelines.sources.notion.errors import classifier
 from workstation_pipelines.sources.notion.intake import Intake
 from workstation_pipelines.sources.notion.listing import Listing
@@ -210,6 +210,10 @@ class Notion:
             return
         after = moment(cursor.get("after")) if cursor is not None else None
         yield from Window(self._notion, intake, places, self._memory, known, after=after).pages()
+
+    def fetch_calls(self, item: Item) -> tuple[Call, ...]:
+        is_read = self._has_text(item.mime_type) and item.size_bytes <= self._config.max_file_bytes
+        return (MARKDOWN,) if is_read else ()
 
     def fetch(self, item: Item) -> Content:
         if not self._has_text(item.mime_type):

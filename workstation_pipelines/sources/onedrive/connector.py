@@ -215,6 +215,13 @@ class OneDrive:
         )
         yield from listing.pages()
 
+    def fetch_calls(self, item: Item) -> tuple[Call, ...]:
+        try:
+            self._refuse(item)
+        except SkipItemError:
+            return ()
+        return (CONTENT,)
+
     def fetch(self, item: Item) -> Content:
         """Download one file, and hold it against its hash; see the module for Office files."""
         self._refuse(item)

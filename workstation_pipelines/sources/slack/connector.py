@@ -35,7 +35,7 @@ from workstation_pipelines.sources.credentials import OAuthGrant
 from workstation_pipelines.sources.http import Call
 from workstation_pipelines.sources.slack import messages
 from workstation_pipelines.sources.slack import text as rendering
-from workstation_pipelines.sources.slack.api import CALLS, CHANNEL, CHANNELS, SlackApi, list_of
+from workstation_pipelines.sources.slack.api import CALLS, CHANNEL, CHANNELS, REPLIES, SlackApi, list_of
 from workstation_pipelines.sources.slack.channels import (
     Channel,
     Watermarks,
@@ -183,6 +183,9 @@ class Slack:
         at = Position.of(cursor)
         reading = self._reading(known, is_forced=job_type is JobType.FULL_SYNC)
         yield from list_everything(reading, at) if at.mode == LIST else list_changes(reading, at)
+
+    def fetch_calls(self, item: Item) -> tuple[Call, ...]:
+        return (REPLIES,)
 
     def fetch(self, item: Item) -> Content:
         """Read one thread with its replies and files; thread-safe. Raises as the contract says."""
