@@ -1,4 +1,4 @@
-"""Schedules that are honoured however they were written: a row, or the frequency of a source, changed in plain SQL.
+"""Schedules that are honoured however they were written, and the sync jobs that wait for somebody to start them.
 
 Revision ID: 010_scheduling
 """
@@ -90,6 +90,50 @@ $$ SELECT r.id, r.user_id, r.data_source_id, r.schedule_type, r.schedule_config,
     ORDER BY r.next_run_at NULLS FIRST, r.id LIMIT at_most $$;
 """
 
+# A job paused by request has no time to wait for, and one whose source is being synced waits for that. Fair among users:
+# nobody's second before everybody's first.
+WAITING = """
+CREATE FUNCTION app.waiting_sync_jobs(started uuid[], at_most integer)
+    RETURNS TABLE (sync_job_id uuid, user_id text, data_source_id uuid, source_type text, priority integer,
+                   not_before timestamptz) LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS
+$$ SELECT j.id, j.user_id, j.data_source_id, s.source_type, j.priority, j.not_before
+     FROM app.sync_jobs j JOIN app.data_sources s ON s.user_id = j.user_id AND s.id = j.data_source_id
+    WHERE j.id <> ALL (started)
+      AND (j.status = 'pending' OR (j.status = 'paused' AND j.not_before <= now()))
+      AND NOT EXISTS (SELECT FROM app.sync_jobs r
+                       WHERE r.user_id = j.user_id AND r.data_source_id = j.data_source_id AND r.status = 'running')
+    ORDER BY row_number() OVER (PARTITION BY j.user_id ORDER BY j.priority DESC, j.created_at, j.id),
+             j.priority DESC, j.created_at, j.id
+    LIMIT at_most $$;
+
+CREATE FUNCTION app.unwanted_sync_jobs(asked uuid[])
+    RETURNS TABLE (sync_job_id uuid) LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS
+$$ SELECT each FROM unnest(asked) AS each LEFT JOIN app.sync_jobs j ON j.id = each
+    WHERE j.id IS NULL OR j.status NOT IN ('pending', 'running', 'paused')
+       OR (j.status = 'paused' AND j.not_before IS NULL) $$;
+
+CREATE FUNCTION app.running_sync_jobs(beating_s double precision)
+    RETURNS TABLE (sync_job_id uuid, user_id text, data_source_id uuid, dagster_run_id text, is_beating boolean)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
+$$ SELECT id, user_id, data_source_id, dagster_run_id,
+          coalesce(heartbeat_at > now() - make_interval(secs => beating_s), false)
+     FROM app.sync_jobs WHERE status = 'running' AND dagster_run_id IS NOT NULL $$;
+"""
+
+WAITING_GRANTS = """
+GRANT SELECT (id, user_id, data_source_id, status, priority, not_before, created_at, heartbeat_at, dagster_run_id)
+    ON app.sync_jobs TO wp_counter;
+ALTER FUNCTION app.waiting_sync_jobs(uuid[], integer) OWNER TO wp_counter;
+ALTER FUNCTION app.unwanted_sync_jobs(uuid[]) OWNER TO wp_counter;
+ALTER FUNCTION app.running_sync_jobs(double precision) OWNER TO wp_counter;
+REVOKE EXECUTE ON FUNCTION app.waiting_sync_jobs(uuid[], integer), app.unwanted_sync_jobs(uuid[]),
+    app.running_sync_jobs(double precision) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION app.waiting_sync_jobs(uuid[], integer), app.unwanted_sync_jobs(uuid[]),
+    app.running_sync_jobs(double precision) TO wp_app;
+"""
+
 
 def upgrade() -> None:
     op.execute("SET ROLE wp_owner")
@@ -97,7 +141,9 @@ def upgrade() -> None:
     op.execute(COLUMNS)
     op.execute(RESCHEDULE)
     op.execute(FREQUENCY)
+    op.execute(WAITING)
     op.execute("RESET ROLE")
     op.execute("GRANT CREATE ON SCHEMA app TO wp_counter")
     op.execute(DUE_SYNCS)
+    op.execute(WAITING_GRANTS)
     op.execute("REVOKE CREATE ON SCHEMA app FROM wp_counter")

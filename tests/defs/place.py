@@ -214,6 +214,7 @@ def create(place: Place, request: dg.RunRequest, *, submit: bool) -> dg.DagsterR
     job = place.definitions.resolve_job_def("local_folder_sync")
     run = place.instance.create_run_for_job(
         job_def=job,
+        run_config=request.run_config,
         status=dg.DagsterRunStatus.NOT_STARTED,
         tags={
             **(request.tags or {}),

@@ -47,6 +47,8 @@ def test_every_source_type_has_the_same_definitions(repository: dg.RepositoryDef
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "alerts_sensor",
         "processing_requests_sensor",
+        "pending_requests_sensor",
+        "reaper_sensor",
         *(f"{name}_delta_sensor" for name in types),
     }
     assert {schedule.name for schedule in repository.schedule_defs} == {
@@ -59,6 +61,8 @@ def test_triggers_run_from_the_start(repository: dg.RepositoryDefinition) -> Non
     assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.RUNNING}
     assert {schedule.default_status for schedule in repository.schedule_defs} == {dg.DefaultScheduleStatus.RUNNING}
     assert {sensor.minimum_interval_seconds for sensor in repository.sensor_defs} == {5, 30, 60}
+    assert all(sensor.description for sensor in repository.sensor_defs)
+    assert all(schedule.description for schedule in repository.schedule_defs)
 
 
 @pytest.mark.parametrize("source_type", SOURCES)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workstation_pipelines.errors import InvalidRequestError
-from workstation_pipelines.sync.schedule import WEEKDAYS, next_run_at
+from workstation_pipelines.sync.schedule import WEEKDAYS, next_run_at, upcoming
 
 
 def _at(text: str) -> datetime:
@@ -158,3 +160,110 @@ def _is_just_after_a_gap(due: datetime, zone: ZoneInfo) -> bool:
         (before + timedelta(hours=hours)).astimezone(zone).utcoffset() != due.astimezone(zone).utcoffset()
         for hours in range(25)
     )
+
+
+def _minute_by_minute(
+    minute: set[int], hour: set[int], weekday: set[int], zone: ZoneInfo, start: datetime
+) -> list[datetime]:
+    """The due times of two days as Debian's cron keeps them, by looking at the clock on the wall every minute.
+
+    What a change of clocks skips is due when the skipped time is over, what it shows twice the first time.
+    """
+    kept: list[datetime] = []
+    seen = start.astimezone(zone).replace(tzinfo=None)
+    for passed in range(1, 2 * 24 * 60 + 1):
+        moment = start + timedelta(minutes=passed)
+        wall = moment.astimezone(zone).replace(tzinfo=None)
+        skipped = [seen + timedelta(minutes=n) for n in range(1, int((wall - seen).total_seconds()) // 60 + 1)]
+        if any(at.minute in minute and at.hour in hour and at.isoweekday() % 7 in weekday for at in skipped):
+            kept.append(moment)
+        seen = max(seen, wall)
+    return kept
+
+
+_CHANGES = [
+    ("Europe/Berlin", "2026-03-28 12:00:00"),
+    ("Europe/Berlin", "2026-10-24 12:00:00"),
+    ("America/New_York", "2027-03-13 12:00:00"),
+    ("America/New_York", "2026-10-31 12:00:00"),
+    ("Australia/Lord_Howe", "2026-04-04 02:00:00"),
+    ("Australia/Lord_Howe", "2026-10-03 02:00:00"),
+    ("America/Sao_Paulo", "2018-11-03 12:00:00"),
+    ("Asia/Kolkata", "2028-02-28 06:00:00"),
+    ("UTC", "2026-12-30 23:59:00"),
+]
+
+
+@settings(max_examples=60)
+@given(
+    place=st.sampled_from(_CHANGES),
+    minute=st.integers(0, 59),
+    hour=st.integers(0, 23),
+    weekdays=st.sets(st.integers(0, 6), min_size=1),
+    clock=st.lists(st.integers(-180, 400), min_size=1, max_size=30),
+)
+def test_each_due_time_is_kept_once_however_the_clock_jumps(
+    place: tuple[str, str], minute: int, hour: int, weekdays: set[int], clock: list[int]
+) -> None:
+    """Ticks look at a clock that jumps both ways: a tick keeps a due time if, and only if, one has come since the last."""
+    zone, start = ZoneInfo(place[0]), _at(place[1])
+    config = {"expression": f"{minute} {hour} * * {','.join(map(str, sorted(weekdays)))}"}
+    reference = _minute_by_minute({minute}, {hour}, weekdays, zone, start)
+    now = answered = start
+    due = next_run_at("cron", config, place[0], start)
+    kept: list[datetime] = []
+    for jump in clock:
+        now = min(now + timedelta(minutes=jump), start + timedelta(days=2))
+        come = [each for each in reference if answered < each <= now]
+        assert (due <= now) == bool(come)
+        if come:
+            assert due == come[0]
+            kept.append(due)
+            answered = max(now, due)
+            due = next_run_at("cron", config, place[0], now, anchor=due)
+    assert kept == sorted(set(kept))
+
+
+@settings(max_examples=40)
+@given(place=st.sampled_from(_CHANGES), minute=st.integers(0, 59), hour=st.integers(0, 23))
+def test_ticks_every_minute_keep_every_due_time_of_the_reference(
+    place: tuple[str, str], minute: int, hour: int
+) -> None:
+    zone, start = ZoneInfo(place[0]), _at(place[1])
+    config = {"expression": f"{minute} {hour} * * *"}
+    reference = _minute_by_minute({minute}, {hour}, set(range(7)), zone, start)
+    first = next_run_at("cron", config, place[0], start)
+    found = list(islice(upcoming("cron", config, place[0], first=first, now=start), len(reference) + 1))
+    assert found[: len(reference)] == reference
+    assert found[len(reference)] > start + timedelta(days=2)
+
+
+def test_overdue_time_is_shown_once_and_what_was_missed_is_not() -> None:
+    first, now = _at("2026-11-20 02:30:00"), _at("2026-11-22 08:00:00")
+    times = upcoming("daily", {"at": "02:30"}, "UTC", first=first, now=now)
+    assert list(islice(times, 3)) == [first, _at("2026-11-23 02:30:00"), _at("2026-11-24 02:30:00")]
+
+
+@given(
+    schedule_type=st.sampled_from(["cron", "interval", "daily", "weekly", "x"]),
+    config=st.one_of(
+        st.none(),
+        st.text(),
+        st.lists(st.integers()),
+        st.dictionaries(
+            st.sampled_from(["expression", "minutes", "at", "weekday"]),
+            st.one_of(
+                st.none(),
+                st.integers(),
+                st.floats(),
+                st.text(),
+                st.lists(st.text()),
+                st.from_regex(r"[\d*/,\-L# ]{9,20}"),
+            ),
+        ),
+    ),
+    zone=st.one_of(st.just("UTC"), st.text()),
+)
+def test_whatever_a_row_holds_is_a_time_or_a_refusal(schedule_type: str, config: Any, zone: str) -> None:
+    with suppress(InvalidRequestError):
+        assert next_run_at(schedule_type, config, zone, _at("2026-11-22 00:00:00")) > _at("2026-11-22 00:00:00")

@@ -43,6 +43,10 @@ def op_name(source_type: SourceType) -> str:
     return f"stream_{source_type.value}"  # op and job names share one namespace
 
 
+def sync_job_name(source_type: SourceType) -> str:
+    return f"{source_type.value}_sync"
+
+
 def sync_assets(source_type: SourceType) -> dg.AssetsDefinition:
     """Return the three assets of a type behind their one op; a partition is one data source."""
 
@@ -67,7 +71,7 @@ def sync_assets(source_type: SourceType) -> dg.AssetsDefinition:
 def sync_job(source_type: SourceType) -> "UnresolvedAssetJobDefinition":
     """The job that schedules, sensors and the demo start: all three stages of one data source, with their checks."""
     return dg.define_asset_job(
-        f"{source_type.value}_sync",
+        sync_job_name(source_type),
         selection=dg.AssetSelection.groups(source_type.value),
         description=f"Sync one {source_type.value} data source: its partition is the data source's id.",
     )

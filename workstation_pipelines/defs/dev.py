@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 from uuid import UUID
 
 import dagster as dg
@@ -22,6 +23,7 @@ from workstation_pipelines.defs.assets import op_name, stage_key
 from workstation_pipelines.defs.location import sync_definitions
 from workstation_pipelines.defs.resources import workspace_resource
 from workstation_pipelines.defs.runs import RunOutcome
+from workstation_pipelines.defs.watchdog import Watchdog
 from workstation_pipelines.errors import InvalidRequestError, NotFoundError, SourceUnavailableError
 from workstation_pipelines.model import SourceType
 from workstation_pipelines.settings import Settings, child_environment
@@ -106,20 +108,24 @@ def materialize_once(
         )
 
 
-def run_dev(settings: Settings, workspace_file: Path) -> int:
+def run_dev(settings: Settings, workspace_file: Path, **watching: Any) -> int:
     """Serve Dagster's web UI on 127.0.0.1 with daemon and code locations until SIGINT or SIGTERM; return its exit code.
 
-    Waits for everything it started. Raises InvalidRequestError, SourceUnavailableError before anything is started.
+    Meanwhile jobs and runs whose process is gone are ended, and code locations that lost their server reloaded; `watching`
+    sets the intervals of that, see Watchdog. Waits for everything it started.
+    Raises InvalidRequestError, SourceUnavailableError before anything is started.
     """
     from workstation_pipelines.sync.workspace import Workspace
 
-    Workspace.open(settings).close()  # migrates the embedded database, or says what is wrong with yours
     prepared = prepare(settings)
-    with open_instance(settings) as instance:  # several processes must not create or migrate the tables at once
-        instance.upgrade()
     command = [sys.executable, "-m", "dagster", "dev", "-w", str(workspace_file), "-h", "127.0.0.1"]
     command += ["-p", str(settings.web_port), "--log-level", "warning"]
-    return supervise(command, prepared.environment)
+    # Opened first: it migrates the embedded database, or says what is wrong with yours.
+    with Workspace.open(settings) as workspace, open_instance(settings) as instance:
+        instance.upgrade()  # several processes must not create or migrate the tables at once
+        watchdog = Watchdog(instance, workspace.database, f"http://127.0.0.1:{settings.web_port}", **watching)
+        with watchdog.watching():
+            return supervise(command, prepared.environment)
 
 
 def supervise(command: Sequence[str], environment: Mapping[str, str]) -> int:

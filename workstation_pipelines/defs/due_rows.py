@@ -80,7 +80,12 @@ def _request(row: DueSync) -> dg.RunRequest:
     return dg.RunRequest(
         run_key=run_key(row),
         partition_key=str(row.data_source_id),
-        tags=runs.tags_of(user_id=row.user_id, data_source_id=str(row.data_source_id), scheduled_sync_id=str(row.id)),
+        tags=runs.tags_of(
+            user_id=row.user_id,
+            data_source_id=str(row.data_source_id),
+            scheduled_sync_id=str(row.id),
+            trigger="schedule",
+        ),
     )
 
 

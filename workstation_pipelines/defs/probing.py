@@ -1,4 +1,4 @@
-"""Which data sources want a sync without being asked: what a probe saw, what was paused, what failed and is due again."""
+"""Which data sources want a sync without being asked: what a probe saw, what failed and is due again."""
 
 from __future__ import annotations
 
@@ -105,8 +105,8 @@ def _look(
             return None
         data_source = data_sources.get(connection, user_id=user_id, data_source_id=data_source_id)
         stored = data_sources.probe_token(connection, user_id=user_id, data_source_id=data_source_id)
-    if _is_alive(instance, state) or _must_wait(state):
-        return None
+    if _is_alive(instance, state) or state.last_job_status is JobStatus.PAUSED:
+        return None  # it is gone on with as soon as it may be, see requests.py, or somebody holds it
     key = _key_without_probe(state)
     if key is not None:
         return Wish(user_id, data_source_id, key)
@@ -133,19 +133,9 @@ def _is_alive(instance: dg.DagsterInstance, state: SourceState) -> bool:
     return state.heartbeat_at is not None and state.now - state.heartbeat_at < SILENT_FOR
 
 
-def _must_wait(state: SourceState) -> bool:
-    """Whether the vendor has asked to be left alone until later, or someone has asked the job to hold."""
-    is_paused = state.last_job_status is JobStatus.PAUSED
-    if is_paused and state.is_held:
-        return True
-    return is_paused and state.not_before is not None and state.not_before > state.now
-
-
 def _key_without_probe(state: SourceState) -> str | None:
     if state.last_job_status is JobStatus.RUNNING:
         return _hourly_key(state, "crashed")
-    if state.last_job_status is JobStatus.PAUSED:
-        return f"{state.data_source_id}:resume:{state.last_job_id}"
     if state.next_retry_at is not None and state.next_retry_at <= state.now:
         return f"{state.data_source_id}:retry:{int(state.next_retry_at.timestamp())}"
     return None

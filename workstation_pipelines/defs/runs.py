@@ -6,9 +6,10 @@ Pinned by `dagster~=1.13.27` and by contract tests that run each function for re
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, NoReturn
 
 import dagster as dg
@@ -28,11 +29,17 @@ REPOSITORY = "__repository__"
 DATA_SOURCE_TAG = "workstation/data_source"
 SCHEDULED_SYNC_TAG = "workstation/scheduled_sync"
 PROBE_TAG = "workstation/probe"
+SYNC_JOB_TAG = "workstation/sync_job"
+TRIGGER_TAG = "workstation/trigger"
+WITHDRAWN_TAG = "workstation/withdrawn"
+PRIORITY_TAG = "dagster/priority"
 RUN_KEY_TAG = "dagster/run_key"
 FORGOTTEN_AFTER = timedelta(hours=2)
 """A run that is said to be under way for so long without an event was lost with its machine."""
 
 RECENT_RUNS = 20
+REQUEST = "request"
+"""The trigger of a run that starts a sync job which was written before it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +65,25 @@ def end_as_cancelled(context: dg.AssetExecutionContext | dg.OpExecutionContext) 
     raise DagsterExecutionInterruptedError from None
 
 
+def end_as_withdrawn(context: dg.AssetExecutionContext) -> NoReturn:
+    """End the run as CANCELED because its sync job cannot be started by it, or need not be; see was_cancelled_by_hand."""
+    context.instance.add_run_tags(context.run.run_id, {WITHDRAWN_TAG: "true"})
+    end_as_cancelled(context)
+
+
 def tags_of(
-    *, user_id: str, data_source_id: str, scheduled_sync_id: str | None = None, probe: str | None = None
+    *,
+    user_id: str,
+    data_source_id: str,
+    scheduled_sync_id: str | None = None,
+    probe: str | None = None,
+    sync_job_id: str | None = None,
+    trigger: str | None = None,
 ) -> dict[str, str]:
-    """Return a run's tags: ids alone, since Dagster shows and keeps them in clear."""
+    """Return a run's tags: ids alone, since Dagster shows and keeps them in clear. `trigger` says what wanted the run."""
     tags = {
+        TRIGGER_TAG: trigger,
+        SYNC_JOB_TAG: sync_job_id,
         USER_TAG: user_id,
         DATA_SOURCE_TAG: data_source_id,
         SCHEDULED_SYNC_TAG: scheduled_sync_id,
@@ -80,6 +101,70 @@ def existing_runs(instance: dg.DagsterInstance, run_keys: Sequence[str]) -> dict
 def is_over(instance: dg.DagsterInstance, run_id: str) -> bool:
     run = instance.get_run_by_id(run_id)
     return run is not None and run.is_finished
+
+
+def unfinished_requested(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    """Return the runs for requested sync jobs that are not over."""
+    return list(
+        instance.get_runs(
+            dg.RunsFilter(
+                tags={TRIGGER_TAG: REQUEST},
+                statuses=[dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, *IN_PROGRESS_RUN_STATUSES],
+            )
+        )
+    )
+
+
+def finished_by_job(instance: dg.DagsterInstance, sync_job_ids: Sequence[str]) -> dict[str, list[dg.DagsterRun]]:
+    """Return the runs for these sync jobs that are over, by job, the newest first."""
+    found: dict[str, list[dg.DagsterRun]] = defaultdict(list)
+    if sync_job_ids:
+        filters = dg.RunsFilter(
+            tags={SYNC_JOB_TAG: list(sync_job_ids), TRIGGER_TAG: REQUEST}, statuses=FINISHED_STATUSES
+        )
+        for run in instance.get_runs(filters):
+            found[run.tags[SYNC_JOB_TAG]].append(run)
+    return found
+
+
+def started_before(instance: dg.DagsterInstance, moment: datetime) -> list[dg.DagsterRun]:
+    """Return the runs of this code location that began before `moment` and are not over."""
+    records = instance.get_run_records(
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
+    )
+    return [
+        record.dagster_run
+        for record in records
+        if record.start_time is not None
+        and record.start_time < moment.timestamp()
+        and record.dagster_run.remote_job_origin is not None
+        and record.dagster_run.remote_job_origin.location_name == LOCATION
+    ]
+
+
+def report_gone(instance: dg.DagsterInstance, run_id: str, *, is_cancelled: bool) -> bool:
+    """End a run whose process is gone, or was told to stop and does not; False when it is over already, or unknown."""
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.status not in IN_PROGRESS_RUN_STATUSES:
+        return False
+    if is_cancelled:
+        instance.report_run_canceled(run, message="Its process is gone, and it was to be cancelled.")
+    else:
+        instance.report_run_failed(
+            run, message="Its process is gone: what is committed stays, and the next sync goes on from there."
+        )
+    return True
+
+
+def withdraw(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Cancel a run that has not begun, because nobody needs it; see was_cancelled_by_hand."""
+    instance.add_run_tags(run.run_id, {WITHDRAWN_TAG: "true"})
+    instance.report_run_canceling(run, message="The sync job it was for needs no run any more.")
+    instance.report_run_canceled(run)
+
+
+def was_cancelled_by_hand(run: dg.DagsterRun) -> bool:
+    return run.status is dg.DagsterRunStatus.CANCELED and WITHDRAWN_TAG not in run.tags
 
 
 def newest_probe_run(instance: dg.DagsterInstance, data_source_id: str) -> dg.DagsterRun | None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from workstation_pipelines.db.data_sources import DataSource
     from workstation_pipelines.model import JobResult
+    from workstation_pipelines.sync.run import SyncRequest
     from workstation_pipelines.sync.workspace import Workspace
 
 STAGES = ("items", "documents", "embeddings")
@@ -42,10 +43,14 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 class SyncConfig(dg.Config):
-    """`full_sync` reads every item again; `confirm_deletes` lets a sync delete what it held back as suspicious."""
+    """`full_sync` reads every item again; `confirm_deletes` lets a sync delete what it held back as suspicious.
+
+    `sync_job_id` names a waiting sync job, whose row says what to do; without it the run writes a job of its own.
+    """
 
     full_sync: bool = False
     confirm_deletes: bool = False
+    sync_job_id: str | None = None
 
 
 def events(
@@ -90,13 +95,7 @@ def _sync(
     config: SyncConfig,
     wanted: Iterable[str],
 ) -> Iterator[Event]:
-    from workstation_pipelines.sync.run import SyncRequest
-
-    request = SyncRequest(
-        job_type=JobType.FULL_SYNC if config.full_sync else JobType.INCREMENTAL,
-        dagster_run_id=context.run.run_id,
-        confirm_deletes=config.confirm_deletes,
-    )
+    request = _request(context, workspace, data_source, config)
     items = dg.AssetKey([data_source.source_type.value, "items"])
     observe = Observer(context, items)
     left = list(wanted)
@@ -110,6 +109,8 @@ def _sync(
                 else:
                     observe(progress)
         except BusyError:
+            if request.job_id is not None:  # it waits on, and is started once the source is free
+                runs.end_as_withdrawn(context)
             raise _busy(workspace, data_source) from None
     result = told.result
     if result.status is JobStatus.CANCELLED:
@@ -117,6 +118,35 @@ def _sync(
     for stage in left:  # paused, or waiting for a confirmation: what is committed counts, and a check says the rest
         progress = Progress(result.job_id, result.pages, result.counts)
         yield _materialized(data_source, stage, progress, status=result.status)
+
+
+def _request(
+    context: dg.AssetExecutionContext, workspace: Workspace, data_source: DataSource, config: SyncConfig
+) -> SyncRequest:
+    """Return what to sync. A job that waits is started; one that was stopped meanwhile ends the run as cancelled.
+
+    When the job has ended otherwise, this is a retry, or a person runs the run again: the same is done by a job of its own.
+    """
+    from workstation_pipelines.db import sync_jobs
+    from workstation_pipelines.sync.run import SyncRequest
+
+    run_id = context.run.run_id
+    if config.sync_job_id is None:
+        job_type = JobType.FULL_SYNC if config.full_sync else JobType.INCREMENTAL
+        return SyncRequest(job_type=job_type, dagster_run_id=run_id, confirm_deletes=config.confirm_deletes)
+    job_id = SyncJobId(UUID(config.sync_job_id))
+    with workspace.database.transaction_with_rls(data_source.user_id) as connection:
+        row = sync_jobs.get(connection, user_id=data_source.user_id, job_id=job_id)
+    is_held = row.status == JobStatus.PAUSED and row.not_before is None
+    if is_held or row.status == JobStatus.CANCELLED:
+        runs.end_as_withdrawn(context)
+    is_waiting = row.status in (JobStatus.PENDING, JobStatus.PAUSED)
+    return SyncRequest(
+        job_type=JobType(row.job_type),
+        job_id=job_id if is_waiting else None,
+        dagster_run_id=run_id,
+        confirm_deletes=row.confirm_deletes,
+    )
 
 
 class _Told:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from workstation_pipelines.defs import due_rows, partitions, probing, runs
+from workstation_pipelines.defs import due_rows, partitions, probing, reaping, requests, runs
 from workstation_pipelines.defs.resources import WorkspaceResource
 from workstation_pipelines.identity import utc_now
 from workstation_pipelines.model import Clock, SourceType
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from workstation_pipelines.sync.workspace import Workspace
 
 PROBES_EVERY_S = 30
+REQUESTS_EVERY_S = 5
+REAPED_EVERY_S = 30
 RECONCILED_EVERY = timedelta(minutes=10)
 
 
@@ -33,7 +35,10 @@ def delta_sensor(source_type: SourceType, job: "UnresolvedAssetJobDefinition") -
         job=job,
         minimum_interval_seconds=PROBES_EVERY_S,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Probes connected data sources, the one probed longest ago first, and syncs those that changed.",
+        description=(
+            "Probes the change feeds of connected data sources, the one probed longest ago first, and syncs those that"
+            " changed, failed an hour ago or have failed items due. Keeps the partitions equal to the data sources."
+        ),
     )
     def sensor(context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[WorkspaceResource]) -> dg.SensorResult:
         return look_for_changes(
@@ -62,10 +67,47 @@ def sync_schedule(source_type: SourceType, job: "UnresolvedAssetJobDefinition") 
     def schedule(
         context: dg.ScheduleEvaluationContext, workspace: dg.ResourceParam[WorkspaceResource]
     ) -> list[dg.RunRequest] | dg.SkipReason:
-        requests, confirmed = due_rows.start_due(workspace.open(), context.instance, source_type, clock=utc_now)
-        return requests or dg.SkipReason(f"{confirmed} runs confirmed, nothing new is due")
+        due, confirmed = due_rows.start_due(workspace.open(), context.instance, source_type, clock=utc_now)
+        return due or dg.SkipReason(f"{confirmed} runs confirmed, nothing new is due")
 
     return schedule
+
+
+def requests_sensor(jobs: "Sequence[UnresolvedAssetJobDefinition]") -> dg.SensorDefinition:
+    @dg.sensor(
+        name="pending_requests_sensor",
+        jobs=jobs,
+        minimum_interval_seconds=REQUESTS_EVERY_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Starts the sync jobs that somebody asked for: rows of `sync_jobs` that are pending, and paused ones whose time"
+            " has come, everybody's first before anybody's second. Takes queued runs away whose job is over."
+        ),
+    )
+    def sensor(
+        context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[WorkspaceResource]
+    ) -> list[dg.RunRequest] | dg.SkipReason:
+        asked = requests.start_waiting(workspace.open(), context.instance)
+        return asked or dg.SkipReason("no sync job waits for a run")
+
+    return sensor
+
+
+def reaper_sensor() -> dg.SensorDefinition:
+    @dg.sensor(
+        name="reaper_sensor",
+        minimum_interval_seconds=REAPED_EVERY_S,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=(
+            "Ends sync jobs and runs whose process is gone, so that nothing says `running` that nobody runs. `workstation"
+            " dev` does the same from outside Dagster. It starts no run."
+        ),
+    )
+    def sensor(context: dg.SensorEvaluationContext, workspace: dg.ResourceParam[WorkspaceResource]) -> dg.SkipReason:
+        reconciled = reaping.reconcile(workspace.open().database, context.instance, clock=utc_now)
+        return dg.SkipReason(str(reconciled))
+
+    return sensor
 
 
 def look_for_changes(
@@ -83,11 +125,13 @@ def look_for_changes(
     """
     wishes = probing.wishes(workspace, instance, source_type, clock=clock, monotonic=monotonic)
     partitions.ensure_partitions(instance, source_type, [wish.data_source_id for wish in wishes])
-    requests = [
+    wanted = [
         dg.RunRequest(
             run_key=wish.run_key,
             partition_key=str(wish.data_source_id),
-            tags=runs.tags_of(user_id=wish.user_id, data_source_id=str(wish.data_source_id), probe=wish.probe),
+            tags=runs.tags_of(
+                user_id=wish.user_id, data_source_id=str(wish.data_source_id), probe=wish.probe, trigger="change"
+            ),
         )
         for wish in wishes
     ]
@@ -99,10 +143,10 @@ def look_for_changes(
         is_whole = all(len(change.partition_keys) < partitions.CHANGED_AT_ONCE for change in changes)
         cursor = str(now_s) if is_whole else None
     return dg.SensorResult(
-        run_requests=requests,
+        run_requests=wanted,
         dynamic_partitions_requests=changes,
         cursor=cursor,
-        skip_reason=None if requests else dg.SkipReason("no probed source has changed"),
+        skip_reason=None if wanted else dg.SkipReason("no probed source has changed"),
     )
 
 
