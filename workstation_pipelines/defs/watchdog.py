@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Any
 
 import dagster as dg
 import httpx
@@ -19,6 +21,8 @@ from workstation_pipelines.identity import utc_now
 LOCATIONS_EVERY_S = 10.0
 JOBS_EVERY_S = 30.0
 RELOAD_TIMEOUT_S = 120.0
+RELOAD_AGAIN_AFTER_S = 45.0
+"""A new server imports the project, on a busy machine for long; another reload would start it over again."""
 
 _STATES = """{ workspaceOrError { ... on Workspace { locationEntries {
     name loadStatus locationOrLoadError { __typename } } } } }"""
@@ -41,6 +45,7 @@ class Watchdog:
     jobs_every_s: float = JOBS_EVERY_S
     grace: timedelta = reaping.GRACE
     _stop: threading.Event = field(default_factory=threading.Event)
+    _reloaded_s: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -72,26 +77,40 @@ class Watchdog:
             said = told
 
     def _mend_locations(self) -> str:
-        reloaded = mend_locations(self.web_url)
-        return f"reloaded what had lost its code server: {', '.join(reloaded)}" if reloaded else ""
+        now_s = time.monotonic()
+        broken = [
+            name
+            for name in broken_locations(self.web_url)
+            if now_s - self._reloaded_s.get(name, -RELOAD_AGAIN_AFTER_S) >= RELOAD_AGAIN_AFTER_S
+        ]
+        for name in broken:
+            reload_location(self.web_url, name)
+            self._reloaded_s[name] = time.monotonic()
+        return f"reloading what has lost its code server: {', '.join(broken)}" if broken else ""
 
     def _reconcile(self) -> str:
         done = reaping.reconcile(self.database, self.instance, clock=utc_now, grace=self.grace)
         return str(done) if done.jobs or done.run_ids else ""
 
 
-def mend_locations(web_url: str) -> list[str]:
-    """Reload the code locations that are in error, and return their names. Raises httpx.HTTPError."""
+def broken_locations(web_url: str) -> list[str]:
+    """Return the names of the code locations that are in error. Raises httpx.HTTPError."""
+    answer = _ask(web_url, {"query": _STATES})
+    return [entry["name"] for entry in answer["data"]["workspaceOrError"].get("locationEntries", ()) if _is_broken(entry)]
+
+
+def reload_location(web_url: str, name: str) -> None:
+    """Let a code location start a new server; it may take longer than this. Raises httpx.HTTPError."""
+    _ask(web_url, {"query": _RELOAD, "variables": {"name": name}})
+
+
+def _ask(web_url: str, question: Mapping[str, object]) -> dict[str, Any]:
     with httpx.Client(base_url=web_url, timeout=RELOAD_TIMEOUT_S, trust_env=False) as client:
-        answer = client.post("/graphql", json={"query": _STATES}).raise_for_status().json()
-        entries = answer["data"]["workspaceOrError"].get("locationEntries", ())
-        broken = [entry["name"] for entry in entries if _is_broken(entry)]
-        for name in broken:
-            client.post("/graphql", json={"query": _RELOAD, "variables": {"name": name}}).raise_for_status()
-        return broken
+        answer: dict[str, Any] = client.post("/graphql", json=question).raise_for_status().json()
+        return answer
 
 
-def _is_broken(entry: dict[str, object]) -> bool:
+def _is_broken(entry: Mapping[str, object]) -> bool:
     found = entry["locationOrLoadError"]
     is_error = isinstance(found, dict) and found["__typename"] == "PythonError"
     return entry["loadStatus"] == "LOADED" and is_error
