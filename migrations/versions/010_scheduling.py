@@ -100,7 +100,7 @@ CREATE FUNCTION app.waiting_sync_jobs(started uuid[], at_most integer)
 $$ SELECT j.id, j.user_id, j.data_source_id, s.source_type, j.priority, j.not_before
      FROM app.sync_jobs j JOIN app.data_sources s ON s.user_id = j.user_id AND s.id = j.data_source_id
     WHERE j.id <> ALL (started)
-      AND (j.status = 'pending' OR (j.status = 'paused' AND j.not_before <= now()))
+      AND (j.status = 'pending' OR (j.status = 'paused' AND j.not_before <= now() AND NOT j.pause_requested))
       AND NOT EXISTS (SELECT FROM app.sync_jobs r
                        WHERE r.user_id = j.user_id AND r.data_source_id = j.data_source_id AND r.status = 'running')
     ORDER BY row_number() OVER (PARTITION BY j.user_id ORDER BY j.priority DESC, j.created_at, j.id),
@@ -112,7 +112,7 @@ CREATE FUNCTION app.unwanted_sync_jobs(asked uuid[])
     SET search_path = pg_catalog, pg_temp AS
 $$ SELECT each FROM unnest(asked) AS each LEFT JOIN app.sync_jobs j ON j.id = each
     WHERE j.id IS NULL OR j.status NOT IN ('pending', 'running', 'paused')
-       OR (j.status = 'paused' AND j.not_before IS NULL) $$;
+       OR (j.status = 'paused' AND (j.not_before IS NULL OR j.pause_requested)) $$;
 
 CREATE FUNCTION app.running_sync_jobs(beating_s double precision)
     RETURNS TABLE (sync_job_id uuid, user_id text, data_source_id uuid, dagster_run_id text, is_beating boolean)
@@ -123,7 +123,8 @@ $$ SELECT id, user_id, data_source_id, dagster_run_id,
 """
 
 WAITING_GRANTS = """
-GRANT SELECT (id, user_id, data_source_id, status, priority, not_before, created_at, heartbeat_at, dagster_run_id)
+GRANT SELECT (id, user_id, data_source_id, status, priority, not_before, created_at, heartbeat_at, dagster_run_id,
+              pause_requested)
     ON app.sync_jobs TO wp_counter;
 ALTER FUNCTION app.waiting_sync_jobs(uuid[], integer) OWNER TO wp_counter;
 ALTER FUNCTION app.unwanted_sync_jobs(uuid[]) OWNER TO wp_counter;

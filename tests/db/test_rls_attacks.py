@@ -353,6 +353,10 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
         "TABLE(id uuid, user_id text, data_source_id uuid, schedule_type text, schedule_config jsonb,"
         " timezone text, next_run_at timestamp with time zone)"
     )
+    waiting = (
+        "TABLE(sync_job_id uuid, user_id text, data_source_id uuid, source_type text, priority integer,"
+        " not_before timestamp with time zone)"
+    )
     assert definers == [
         ("audit_append", "bigint", "wp_counter"),
         ("audit_append_for", "bigint", "wp_counter"),
@@ -373,10 +377,17 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
         ),
         ("rate_penalise", "void", "wp_counter"),
         ("rate_take", "double precision", "wp_counter"),
+        (
+            "running_sync_jobs",
+            "TABLE(sync_job_id uuid, user_id text, data_source_id uuid, dagster_run_id text, is_beating boolean)",
+            "wp_counter",
+        ),
         ("silent_processing_jobs", "TABLE(processing_job_id uuid, user_id text, attempt integer)", "wp_counter"),
         ("silent_sync_jobs", "TABLE(sync_job_id uuid, user_id text, data_source_id uuid)", "wp_counter"),
         ("sources_to_probe", "TABLE(user_id text, data_source_id uuid)", "wp_counter"),
+        ("unwanted_sync_jobs", "TABLE(sync_job_id uuid)", "wp_counter"),
         ("users_with_rows", "TABLE(user_id text)", "wp_counter"),
+        ("waiting_sync_jobs", waiting, "wp_counter"),
         ("webhook_owners", "TABLE(user_id text)", "wp_counter"),
     ]
     told = json.dumps(bob.run("SELECT * FROM app.sources_to_probe('local_folder', 10)").fetchall(), default=str)

@@ -96,7 +96,9 @@ class Watchdog:
 def broken_locations(web_url: str) -> list[str]:
     """Return the names of the code locations that are in error. Raises httpx.HTTPError."""
     answer = _ask(web_url, {"query": _STATES})
-    return [entry["name"] for entry in answer["data"]["workspaceOrError"].get("locationEntries", ()) if _is_broken(entry)]
+    return [
+        entry["name"] for entry in answer["data"]["workspaceOrError"].get("locationEntries", ()) if _is_broken(entry)
+    ]
 
 
 def reload_location(web_url: str, name: str) -> None:
