@@ -31,6 +31,7 @@ from workstation_pipelines.commands import (
     jobs,
     keys,
     labels,
+    reprocess,
     schedule,
     search,
     source,
@@ -91,6 +92,7 @@ app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(audit.app, name="audit")
 app.add_typer(database.app, name="db")
+app.add_typer(reprocess.app, name="reprocess")
 app.add_typer(keys.app, name="keys")
 app.command("housekeeping")(housekeeping.housekeeping)
 app.command("dev")(dagster_pages.dev)

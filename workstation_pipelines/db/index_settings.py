@@ -87,6 +87,21 @@ def of_new_documents(connection: Connection, *, user_id: UserId, data_source_id:
     return None if found is None else IndexConfigId(found)
 
 
+def of_documents(
+    connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]
+) -> dict[UUID, IndexConfigId | None]:
+    """Return the config wanted for each of these documents; None is the default."""
+    rows = connection.execute(
+        text(
+            f"""
+            SELECT d.id, {WANTED} AS wanted FROM app.documents d {JOINS}
+             WHERE d.user_id = :user_id AND d.id = ANY(:ids)"""  # noqa: S608 - constants
+        ),
+        {"user_id": user_id, "ids": list(document_ids)},
+    )
+    return {row.id: row.wanted for row in rows}
+
+
 def of_project(connection: Connection, *, user_id: UserId, project_id: UUID) -> IndexConfigId | None:
     """Return the config that was chosen for a project itself; None if none was."""
     found = connection.execute(

@@ -104,6 +104,17 @@ def project_id(connection: Connection, *, user_id: UserId, name: str) -> UUID:
     return found
 
 
+def tag_id(connection: Connection, *, user_id: UserId, name: str) -> UUID:
+    """Raises NotFoundError."""
+    found: UUID | None = connection.execute(
+        text("SELECT id FROM app.tags WHERE user_id = :user_id AND name = :name"),
+        {"user_id": user_id, "name": name},
+    ).scalar_one_or_none()
+    if found is None:
+        raise NotFoundError(f"no tag named {name!r}")
+    return found
+
+
 def ensure_project(connection: Connection, *, user_id: UserId, name: str, new_id: NewId) -> UUID:
     """Return the project of this name, created if it is new."""
     return _ensure(connection, "projects", user_id=user_id, name=name, new_id=new_id, longest=200)

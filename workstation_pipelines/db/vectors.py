@@ -39,6 +39,16 @@ class StoredText:
     generation: int
 
 
+@dataclass(frozen=True, slots=True)
+class Reprocessable:
+    """A live document and the config it ought to have; `is_current` when it has that already, with all its chunks."""
+
+    data_source_id: UUID | None
+    wanted: IndexConfigId
+    is_current: bool
+    characters: int
+
+
 _IS_BUILT = """EXISTS (
     SELECT FROM app.index_build_documents b
      WHERE b.user_id = c.user_id AND b.document_id = c.document_id
@@ -162,6 +172,30 @@ def stale(
         )
         for row in rows
     ]
+
+
+def reprocessable(
+    connection: Connection, *, user_id: UserId, default: IndexConfigId, document_ids: Sequence[UUID]
+) -> dict[UUID, Reprocessable]:
+    """Return what is known of those documents that are live, by id; `default` is wanted where nobody chose."""
+    rows = connection.execute(
+        text(
+            f"""
+            SELECT d.id, d.data_source_id, w.config, length(d.text) AS characters,
+                   d.index_config_id = w.config AND d.chunk_count = (
+                       SELECT count(c.embedding) FROM app.chunks c
+                        WHERE c.user_id = d.user_id AND c.document_id = d.id AND c.generation = d.live_generation)
+                   AS is_current
+              FROM app.documents d {index_settings.JOINS}
+              CROSS JOIN LATERAL (SELECT coalesce({index_settings.WANTED}, :config) AS config) w
+             WHERE d.user_id = :user_id AND d.id = ANY(:ids) AND d.deleted_at IS NULL"""  # noqa: S608 - constants
+        ),
+        {"user_id": user_id, "config": default, "ids": list(document_ids)},
+    )
+    return {
+        row.id: Reprocessable(row.data_source_id, IndexConfigId(row.config), bool(row.is_current), row.characters)
+        for row in rows
+    }
 
 
 def stored_texts(

@@ -6,7 +6,7 @@ transaction that moves it out of `pending`. A run holds the row's id and nothing
 
 # No postponed annotations here: Dagster reads those of a decorated function and takes strings for no type it knows.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -53,7 +53,33 @@ def process_documents(
     context: dg.OpExecutionContext, config: ProcessingConfig, workspace: dg.ResourceParam[WorkspaceResource]
 ) -> None:
     with stream.as_outcomes(context, config.processing_job_id):
-        work(context, workspace.open(), config)
+        opened = workspace.open()
+        work(context, opened, config, opened.process)
+
+
+@dg.op(
+    name="reprocess_documents",
+    pool="document_processing",
+    description="Cuts and embeds the pending documents of one job anew from their stored texts, a few in each transaction.",
+)
+def reprocess_documents(
+    context: dg.OpExecutionContext, config: ProcessingConfig, workspace: dg.ResourceParam[WorkspaceResource]
+) -> None:
+    with stream.as_outcomes(context, config.processing_job_id):
+        opened = workspace.open()
+        work(context, opened, config, opened.reprocess)
+
+
+@dg.job(
+    name=ProcessingKind.DOCUMENT_REPROCESSING.value,
+    executor_def=dg.in_process_executor,
+    description=(
+        "Bring the documents of one reprocessing job to the settings chosen for them: `processing_job_id` names its row,"
+        " whose outcomes say what became of each. Nothing is fetched, and searches see each document in one version."
+    ),
+)
+def document_reprocessing() -> None:
+    reprocess_documents()
 
 
 @dg.job(
@@ -70,6 +96,7 @@ def bulk_document_processing() -> None:
 
 JOBS: Mapping[ProcessingKind, tuple[dg.JobDefinition, str]] = {
     ProcessingKind.BULK_DOCUMENT_PROCESSING: (bulk_document_processing, "process_documents"),
+    ProcessingKind.DOCUMENT_REPROCESSING: (document_reprocessing, "reprocess_documents"),
 }
 """Kind -> the job that does it, and its op, whose config is a ProcessingConfig."""
 
@@ -98,8 +125,13 @@ def requests_sensor(jobs: Sequence[dg.JobDefinition]) -> dg.SensorDefinition:
     return sensor
 
 
-def work(context: dg.OpExecutionContext, workspace: "Workspace", config: ProcessingConfig) -> None:
-    """Make one attempt at a bulk job, and show its counts. A job that is over already needs none."""
+def work(
+    context: dg.OpExecutionContext,
+    workspace: "Workspace",
+    config: ProcessingConfig,
+    begin: Callable[..., Generator[Any, None, "ProcessingResult"]],
+) -> None:
+    """Make one attempt at a job, which `begin` starts, and show its counts. A job that is over already needs none."""
     from workstation_pipelines.db import processing
 
     job_id = ProcessingJobId(UUID(config.processing_job_id))
@@ -108,7 +140,7 @@ def work(context: dg.OpExecutionContext, workspace: "Workspace", config: Process
         raise NotFoundError(f"no processing job {job_id}: it was removed")
     status: JobStatus | None = None
     try:
-        with closing(workspace.process(user_id=owner, job_id=job_id, dagster_run_id=context.run.run_id)) as processed:
+        with closing(begin(user_id=owner, job_id=job_id, dagster_run_id=context.run.run_id)) as processed:
             status = _ended(processed).status
     except BusyError:
         context.log.warning("processing job %s is held by another process: trying again", job_id)

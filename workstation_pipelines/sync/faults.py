@@ -38,6 +38,17 @@ PROCESSING_POINTS = (
 )
 """The same in bulk processing, where several documents pass at a time."""
 
+REWORK_POINTS = (
+    "rework_taken",
+    "rework_cut",
+    "rework_embedded",
+    "rework_chunks_written",
+    "rework_before_commit",
+    "rework_committed",
+    "rework_before_end",
+)
+"""The same in reprocessing and in building an index beside the live one."""
+
 
 class Faults:
     """Kills this process with SIGKILL when point `name` is passed for the nth time; `stop` pauses it with SIGSTOP instead."""
@@ -46,7 +57,7 @@ class Faults:
         """`setting` is `name`, `name:nth` or `name:nth:stop`. Raises InvalidRequestError for anything else."""
         name, _, rest = (setting or "").partition(":")
         nth, _, action = rest.partition(":")
-        known = (*POINTS, *ERASURE_POINTS, *PROCESSING_POINTS)
+        known = (*POINTS, *ERASURE_POINTS, *PROCESSING_POINTS, *REWORK_POINTS)
         if name and (name not in known or not (nth or "1").isdigit() or action not in ("", "stop")):
             raise InvalidRequestError(
                 f"unknown fault {setting!r}: WORKSTATION_FAULT is name[:nth], one of {', '.join(known)}"

@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import Connection
-
-from workstation_pipelines.db import documents, metering, nearest, sync_items, vectors
-from workstation_pipelines.db.documents import DocumentWrite
+from workstation_pipelines.db import documents, nearest, sync_items, vectors
 from workstation_pipelines.db.engine import Database
-from workstation_pipelines.db.vectors import StaleDocument, StoredText
+from workstation_pipelines.db.vectors import StaleDocument
 from workstation_pipelines.db.wire import TsvectorPacker
 from workstation_pipelines.errors import BudgetReachedError
-from workstation_pipelines.model import Limit, Measure, UserId
-from workstation_pipelines.sync.budget import Allowance, Wanted
+from workstation_pipelines.model import Limit, UserId
+from workstation_pipelines.sync.budget import Allowance
+from workstation_pipelines.sync.recut import Sources, affordable_of, meter, prepare, usages_of
 from workstation_pipelines.sync.vectorize import Vectorizer, content_hash
 
 DOCUMENTS_A_BATCH = 100
 MOST_NAMED = 1000
 HASHES_CHECKED = 200
-
-Sources = Mapping[UUID, UUID | None]
-"""Documents to rework -> the data source each is from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +180,7 @@ def _fill_in(
     lacking: dict[UUID, dict[bytes, int]] = {document_id: {} for document_id in sources}
     for document_id, _, _, key, _, count in missing:
         lacking[document_id][key] = count
-    affordable, over = _affordable(allowance, lacking, found, sources)
+    affordable, over = affordable_of(allowance, lacking, found, sources)
     missing = [each for each in missing if each[0] in affordable]
     wanted = {text_hash: (text, tokens) for _, _, _, text_hash, text, tokens in missing}
     begun_s = time.perf_counter()
@@ -204,7 +199,8 @@ def _fill_in(
             user_id=user_id,
             vectors=[(document, gen, ordinal, values[key]) for document, gen, ordinal, key, _, _ in missing],
         )
-        _meter(connection, vectorizer, user_id=user_id, spent=spent, sources=sources, took_s=took_s)
+        usages = usages_of(vectorizer, spent, sources, job_id=None)
+        meter(connection, user_id=user_id, usages=usages, took_s=took_s)
     done = Reworked(len(affordable), len(missing), len(fresh), len(missing) - len(fresh), sum(spent.values()))
     return done, over
 
@@ -218,91 +214,8 @@ def _recut(
     sources: Sources,
     packer: TsvectorPacker,
 ) -> tuple[Reworked, BudgetReachedError | None]:
+    recut, over = prepare(database, vectorizer, allowance, user_id=user_id, sources=sources)
     with database.transaction_with_rls(user_id) as connection:
-        texts = vectors.stored_texts(connection, user_id=user_id, document_ids=list(sources))
-    cuts = {stored.id: vectorizer.cut(stored.text, stored.headings, stored.language) for stored in texts}
-    with database.transaction_with_rls(user_id) as connection:
-        known = vectors.embedded_before(
-            connection,
-            user_id=user_id,
-            index_config_id=vectorizer.config.id,
-            text_hashes={cut.text_hash for each in cuts.values() for cut in each},
-        )
-    tokens: dict[UUID, dict[bytes, int]] = {
-        stored.id: {cut.text_hash: cut.chunk.token_count for cut in cuts[stored.id]} for stored in texts
-    }
-    affordable, over = _affordable(allowance, tokens, known, sources)
-    texts = [stored for stored in texts if stored.id in affordable]
-    cuts = {stored.id: cuts[stored.id] for stored in texts}
-    begun_s = time.perf_counter()
-    done = vectorizer.vectorize((cut for each in cuts.values() for cut in each), lambda _hashes: known)
-    took_s = time.perf_counter() - begun_s
-    writes = [next_generation(stored, vectorizer, done.chunks(cuts[stored.id])) for stored in texts]
-    spent = done.tokens_by_document(cuts.items())
-    with database.transaction_with_rls(user_id) as connection:
-        finished = documents.rechunk(connection, user_id=user_id, writes=writes, packer=packer)
-        # Also what was embedded for a document that has moved on meanwhile: it was spent.
-        _meter(connection, vectorizer, user_id=user_id, spent=spent, sources=sources, took_s=took_s)
-    chunks = sum(len(cuts[stored.id]) for stored in texts)
-    return Reworked(len(finished), chunks, done.embedded, done.reused, done.tokens), over
-
-
-def _affordable(
-    allowance: Allowance,
-    tokens: Mapping[UUID, Mapping[bytes, int]],
-    known: Mapping[bytes, bytes],
-    sources: Sources,
-) -> tuple[Collection[UUID], BudgetReachedError | None]:
-    """Return the documents that the budgets allow of `tokens` (document -> text hash -> tokens), and why not all."""
-    limits = allowance.limits()
-    if not limits:
-        return tokens.keys(), None
-    wanted, seen = [], set(known)
-    for document_id, each in tokens.items():
-        wanted.append(Wanted(sum(each[key] for key in each.keys() - seen), sources[document_id]))
-        seen |= each.keys()
-    number, over = allowance.take(limits, wanted)
-    return set(list(tokens)[:number]), over
-
-
-def _meter(
-    connection: Connection,
-    vectorizer: Vectorizer,
-    *,
-    user_id: UserId,
-    spent: Mapping[UUID, int],
-    sources: Sources,
-    took_s: float,
-) -> None:
-    by_source: dict[UUID | None, dict[UUID, int]] = {}
-    for document_id, tokens in spent.items():
-        by_source.setdefault(sources[document_id], {})[document_id] = tokens
-    usages = [
-        usage
-        for data_source_id, each in by_source.items()
-        for usage in vectorizer.usages(each, data_source_id=data_source_id, job_id=None)
-    ]
-    metering.record(connection, user_id=user_id, usages=usages)
-    if usages:
-        measures = [Measure("embed", "duration_s", 1, took_s, took_s)]
-        metering.observe(connection, user_id=user_id, data_source_id=None, measures=measures)
-
-
-def next_generation(
-    stored: StoredText, vectorizer: Vectorizer, chunks: Sequence[documents.ChunkWrite]
-) -> DocumentWrite:
-    """Return the write that gives a document the same text in these chunks, as the generation after its own."""
-    return DocumentWrite(
-        id=stored.id,
-        is_new=False,
-        title=stored.title,
-        title_lexemes={},
-        mime_type="",
-        external_url=None,
-        size_bytes=0,
-        source_created_at=None,
-        source_modified_at=None,
-        generation=stored.generation + 1,
-        index_config_id=vectorizer.config.id,
-        chunks=chunks,
-    )
+        finished = documents.rechunk(connection, user_id=user_id, writes=recut.writes, packer=packer)
+        meter(connection, user_id=user_id, usages=recut.usages, took_s=recut.took_s)
+    return Reworked(len(finished), recut.chunks, recut.embedded, recut.reused, recut.tokens), over

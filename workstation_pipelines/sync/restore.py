@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from workstation_pipelines.db import audit, documents, metering, sync_items, tombstones, vectors
+from workstation_pipelines.db import audit, documents, index_settings, metering, sync_items, tombstones, vectors
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.wire import TsvectorPacker
 from workstation_pipelines.errors import InvalidRequestError, NotFoundError
 from workstation_pipelines.model import UserId
-from workstation_pipelines.sync.index import next_generation
+from workstation_pipelines.sync.recut import next_generation
 from workstation_pipelines.sync.vectorize import Vectorizer
 
 FILTERED = "filtered"
@@ -43,8 +43,11 @@ def restore(
                 f"{found.title!r} is left out by one of your rules: change it (`workstation transform list`), and the"
                 " next sync brings the document back"
             )
+        wanted = index_settings.of_documents(connection, user_id=user_id, document_ids=[found.id])[found.id]
         together = tombstones.deleted_with(connection, user_id=user_id, document_id=found.id)
         texts = vectors.stored_texts(connection, user_id=user_id, document_ids=together, are_deleted=True)
+
+    vectorizer = vectorizer.of(wanted)
 
     def embedded_before(hashes: Iterable[bytes]) -> Mapping[bytes, bytes]:
         with database.transaction_with_rls(user_id) as connection:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from workstation_pipelines.index.minilm.tokens import TokenCounter
     from workstation_pipelines.sources.web import WebFetcher
     from workstation_pipelines.sync.processing import Processed, ProcessingResult
+    from workstation_pipelines.sync.reprocess import Reprocessed
     from workstation_pipelines.text.extract import SandboxedExtractor
 
 SCHEMA_REVISION = "017_audit"
@@ -149,6 +150,41 @@ class Workspace:
                 dimensions=self.embedder.dimensions,
                 chunk_tokens=self.settings.chunk_tokens,
                 overlap_tokens=self.settings.chunk_overlap_tokens,
+                new_id=self.new_id,
+            )
+
+    def chosen_config(
+        self,
+        user_id: UserId,
+        *,
+        chunk_tokens: int | None = None,
+        overlap_tokens: int | None = None,
+        embedder: str | None = None,
+        model: str | None = None,
+        dimensions: int | None = None,
+    ) -> IndexConfig:
+        """Return the index config that differs from the settings' by what is given, written on first use.
+
+        Raises InvalidRequestError for an embedder that cannot be opened, and for an overlap as long as a chunk.
+        """
+        chunk = chunk_tokens or self.settings.chunk_tokens
+        overlap = self.settings.chunk_overlap_tokens if overlap_tokens is None else overlap_tokens
+        if overlap >= chunk:
+            raise InvalidRequestError(
+                f"an overlap of {overlap} tokens leaves nothing of a chunk of {chunk}: shorten it"
+            )
+        is_default = embedder in (None, self.settings.embedder.value) and model is None and dimensions is None
+        name = embedder or self.settings.embedder.value
+        using = self.embedder if is_default else self._open_embedder(name, model, dimensions)
+        with self.database.transaction_with_rls(user_id) as connection:
+            return vectors.index_config(
+                connection,
+                user_id=user_id,
+                embedder=using.name,
+                model=using.model,
+                dimensions=using.dimensions,
+                chunk_tokens=chunk,
+                overlap_tokens=overlap,
                 new_id=self.new_id,
             )
 
@@ -268,6 +304,15 @@ class Workspace:
             faults=Faults(self.settings.fault),
         )
         return run_processing(parts, user_id=user_id, job_id=job_id, dagster_run_id=dagster_run_id)
+
+    def reprocess(
+        self, *, user_id: UserId, job_id: ProcessingJobId, dagster_run_id: str | None = None
+    ) -> Generator[Reprocessed, None, ProcessingResult]:
+        """Work on a reprocessing job; see run_reprocessing."""
+        from workstation_pipelines.sync.reprocess import ReprocessingParts, run_reprocessing
+
+        parts = ReprocessingParts(self.database, self.vectorizer(user_id), Faults(self.settings.fault))
+        return run_reprocessing(parts, user_id=user_id, job_id=job_id, dagster_run_id=dagster_run_id)
 
     def plan(self, data_source: DataSource, *, job_type: JobType, is_sampled: bool = True) -> Plan:
         """Say what sync() would do and take; see plan_sync. Unless `is_sampled` nothing but listings is asked for."""
