@@ -28,6 +28,7 @@ from workstation_pipelines.commands import (
     documents,
     events,
     housekeeping,
+    index,
     jobs,
     keys,
     labels,
@@ -82,6 +83,7 @@ app.command("search")(search.search)
 app.command("why")(why.why)
 app.command("check")(check.check)
 app.command("optimise")(check.optimise)
+app.add_typer(index.app, name="index")
 app.add_typer(source.app, name="source")
 app.add_typer(documents.app, name="documents")
 app.add_typer(labels.projects_app, name="projects")

@@ -37,6 +37,11 @@ class EmbedderName(StrEnum):
     HASHING = "hashing"
 
 
+class IndexStore(StrEnum):
+    PGVECTOR = "pgvector"
+    PINECONE = "pinecone"
+
+
 class Vendor(BaseModel):
     """What an operator may choose for one vendor: each field, in capitals behind the vendor's name, is a variable.
 
@@ -152,8 +157,17 @@ class Settings(BaseSettings):
     chunk_overlap_tokens: int = Field(0, alias="WORKSTATION_CHUNK_OVERLAP_TOKENS", ge=0)
     """Tokens that a chunk repeats of the one before it; less than `chunk_tokens`."""
 
+    index: IndexStore = Field(IndexStore.PGVECTOR, alias="WORKSTATION_INDEX")
+    """Where vectors are searched: `pgvector`, the database itself, or `pinecone`. They are kept in the database in any case."""
+
     pinecone_api_key: SecretStr | None = Field(None, alias="PINECONE_API_KEY")
-    """Makes Pinecone the vector index; pgvector when unset."""
+    """The key of one's project at Pinecone."""
+
+    pinecone_index: str = Field("workstation", alias="WORKSTATION_PINECONE_INDEX", pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")
+    """How the names of the indexes there begin; the length of their vectors follows, as in `workstation-384`."""
+
+    pinecone_url: str = Field("https://api.pinecone.io", alias="WORKSTATION_PINECONE_URL")
+    """Where indexes are made and looked up."""
 
     token_keys: SecretStr | None = Field(None, alias="WORKSTATION_TOKEN_KEYS")
     """Keys that seal stored credentials: `<id>:<base64 of 32 bytes>`, newest first, separated by commas."""
@@ -273,15 +287,21 @@ class Settings(BaseSettings):
                 raise ValueError(f"`{key}` is not <source type>.<call>, such as gmail.units")
         return value
 
-    @field_validator("composio_api_url")
+    @field_validator("composio_api_url", "pinecone_url")
     @classmethod
-    def _composio_is_safe(cls, value: str) -> str:
+    def _gets_a_key_safely(cls, value: str) -> str:
         return safe_url(value)
 
     @model_validator(mode="after")
     def _overlap_is_smaller(self) -> Self:
         if self.chunk_overlap_tokens >= self.chunk_tokens:
             raise ValueError("WORKSTATION_CHUNK_OVERLAP_TOKENS must be less than WORKSTATION_CHUNK_TOKENS")
+        return self
+
+    @model_validator(mode="after")
+    def _pinecone_has_a_key(self) -> Self:
+        if self.index is IndexStore.PINECONE and self.pinecone_api_key is None:
+            raise ValueError("WORKSTATION_INDEX is pinecone and needs PINECONE_API_KEY")
         return self
 
     @model_validator(mode="after")

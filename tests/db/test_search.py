@@ -15,7 +15,7 @@ import numpy as np
 import psycopg
 import pytest
 from numpy.typing import NDArray
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 
 from tests.db import rows
 from workstation_pipelines.db import documents, library, nearest, search_scope, sync_items, sync_jobs, vectors, wire
@@ -25,7 +25,7 @@ from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import InvalidRequestError, SourceUnavailableError
 from workstation_pipelines.index import query as queries
 from workstation_pipelines.index import search
-from workstation_pipelines.index.store import PostgresVectorStore
+from workstation_pipelines.index.store import PostgresVectorStore, SnapshotVectorStore, VectorStore
 from workstation_pipelines.model import (
     Chunk,
     DocumentId,
@@ -349,12 +349,16 @@ class TestHits:
         assert {hit.id, *hit.duplicates} == ids
 
     def test_a_chunk_found_by_words_alone_gets_its_cosine_too(self, alice: Shelf) -> None:
-        class Shortsighted(PostgresVectorStore):
+        class Shortsighted(SnapshotVectorStore):
+            def within(self, connection: Connection) -> VectorStore:
+                return Shortsighted(connection)
+
             def nearest(self, filters: Any, **options: Any) -> list[nearest.Neighbour]:
                 return []
 
         alice.add("pump manual", title="")
-        (hit,) = alice.find("pump manual", store=Shortsighted(alice.database)).hits
+        with alice.database.transaction_with_rls(alice.user_id) as connection:
+            (hit,) = alice.find("pump manual", store=Shortsighted(connection)).hits
         assert hit.cosine == pytest.approx(1.0, abs=1e-3)
 
     def test_scores_fall_and_stay_between_0_and_1(self, alice: Shelf) -> None:
@@ -374,15 +378,19 @@ class TestFallback:
         assert found.mode is search.Mode.TEXT
         assert "the embedding service does not answer" in found.notice
 
-    def test_words_answer_when_the_vector_store_is_out_of_reach(self, alice: Shelf) -> None:
+    def test_the_database_answers_when_the_vector_store_is_out_of_reach(self, alice: Shelf) -> None:
         class Down(PostgresVectorStore):
+            def within(self, connection: Connection) -> VectorStore:
+                return self
+
             def nearest(self, filters: Any, **options: Any) -> list[nearest.Neighbour]:
                 raise SourceUnavailableError("the vector index does not answer: try again later")
 
         alice.add("pump manual", title="manual")
         found = alice.find("pump", store=Down(alice.database))
-        assert (len(found.hits), found.mode) == (1, search.Mode.TEXT)
-        assert "vector index" in found.notice
+        assert (len(found.hits), found.mode) == (1, search.Mode.HYBRID)
+        assert found.hits[0].cosine is not None
+        assert found.notice.startswith("vectors were searched in the database: the vector index")
 
 
 class TestRefusals:

@@ -46,6 +46,7 @@ def test_every_source_type_has_the_same_definitions(repository: dg.RepositoryDef
     }
     assert {sensor.name for sensor in repository.sensor_defs} == {
         "alerts_sensor",
+        "index_sweep_sensor",
         "processing_requests_sensor",
         "pending_requests_sensor",
         "reaper_sensor",

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from tests.fakes.server import Answer, FakeVendor, Request
+from tests.fakes.server import Answer, FakeVendor, Fault, Request
 
 API_KEY = "pinecone-test-key"
 API_VERSION = "2026-07"
@@ -55,6 +55,8 @@ class FakePinecone(FakeVendor):
         self.takes_at_most: int | None = None
         """Of one upsert, takes so many documents and says how many, not which."""
         self.is_creation_slow = False
+        self.before: Callable[[Request], None] = lambda _request: None
+        """Called with each request before it is answered, while others are answered."""
         self._log: list[tuple[int, str, Callable[[Stored], None]]] = []
         self._applied = 0
         self._reads = 0
@@ -93,6 +95,10 @@ class FakePinecone(FakeVendor):
                 change(held)
 
     # Answers
+
+    def respond(self, request: Request) -> tuple[Answer, Fault | None]:
+        self.before(request)
+        return super().respond(request)
 
     def is_write(self, request: Request) -> bool:
         return request.raw_path.rsplit("/", 1)[-1] in ("upsert", "delete", "update") or request.method == "DELETE"

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workstation_pipelines.commands.exits import ExitCode
+from workstation_pipelines.commands.index import print_reports, repaired, verified
 from workstation_pipelines.commands.invocation import Session, open_session
 from workstation_pipelines.commands.output import AsJson, print_json, print_line, shown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from uuid import UUID
 
     from workstation_pipelines.sync.index import Report, Reworked
+    from workstation_pipelines.sync.index_repair import IndexReport
     from workstation_pipelines.sync.vectorize import Vectorizer
 
 NAMED = 20
@@ -42,14 +45,32 @@ def check(
             report = index.check(
                 session.workspace.database, vectorizer, user_id=session.user_id, data_source_id=source_id
             )
+        outside = verified(session) if source_id is None and session.workspace.external_index is not None else []
+        outside_now = repaired(session, outside) if repair and not _are_clean(outside) else outside
+    is_clean = report.is_clean and _are_clean(outside_now)
     if as_json:
         done = {"strays_removed": strays, "reworked": reworked} if repair else None
-        print_json({"is_clean": report.is_clean, "found": before, "repair": done, "now": report})
+        print_json(
+            {
+                "is_clean": is_clean,
+                "found": before,
+                "repair": done,
+                "now": report,
+                "outside": {"found": outside, "now": outside_now},
+            }
+        )
     else:
         _print_report(before)
         if repair:
             _print_repair(strays, reworked, report)
-    raise typer.Exit(ExitCode.OK if report.is_clean else ExitCode.FAILED)
+        print_reports(outside)
+        if outside_now is not outside:
+            print_reports(outside_now)
+    raise typer.Exit(ExitCode.OK if is_clean else ExitCode.FAILED)
+
+
+def _are_clean(reports: Sequence[IndexReport]) -> bool:
+    return all(report.is_clean for report in reports)
 
 
 def optimise(context: typer.Context, as_json: AsJson = False) -> None:

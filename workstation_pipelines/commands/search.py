@@ -72,6 +72,7 @@ def search(
             scope,
             limit=limit,
             mode=mode.value,
+            store=workspace.vector_store,
             embedder_of=workspace.embedder_of,
         )
     if as_json:

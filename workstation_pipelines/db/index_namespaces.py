@@ -101,19 +101,21 @@ def open_namespace(
     return namespace
 
 
-def set_ready_if_empty(connection: Connection, namespace: IndexNamespace) -> bool:
-    """Call a namespace ready when nothing waits in its outbox any more; return whether that is so."""
-    return bool(
-        connection.execute(
-            text(
-                """
-                UPDATE app.index_namespaces n SET status = 'ready'
-                 WHERE n.user_id = :user_id AND n.id = :id
-                   AND NOT EXISTS (SELECT FROM app.index_outbox o
-                                    WHERE o.user_id = n.user_id AND o.namespace_id = n.id)"""
-            ),
-            {"user_id": namespace.user_id, "id": namespace.id},
-        ).rowcount
+def set_ready_if_copied(connection: Connection, namespace: IndexNamespace) -> None:
+    """Call a namespace ready once every document that was there when it was opened has been tried.
+
+    What the index would not take stays in the outbox, where searches find it.
+    """
+    connection.execute(
+        text(
+            """
+            UPDATE app.index_namespaces n SET status = 'ready'
+             WHERE n.user_id = :user_id AND n.id = :id
+               AND NOT EXISTS (SELECT FROM app.index_outbox o
+                                WHERE o.user_id = n.user_id AND o.namespace_id = n.id AND o.created_at <= n.created_at
+                                  AND o.attempts = 0)"""
+        ),
+        {"user_id": namespace.user_id, "id": namespace.id},
     )
 
 

@@ -117,6 +117,19 @@ def claim(
     return Claim(claim_id, {row.document_id: row.seq for row in rows}) if rows else None
 
 
+def renew(connection: Connection, namespace: IndexNamespace, held: Claim, *, lease: timedelta) -> bool:
+    """Hold rows for longer; return whether all of them were still held."""
+    renewed = connection.execute(
+        text(
+            """
+            UPDATE app.index_outbox o SET claimed_until = now() + :lease
+             WHERE o.user_id = :user_id AND o.namespace_id = :namespace_id AND o.claim = :claim"""
+        ),
+        {**_of(namespace), "claim": held.id, "lease": lease},
+    ).rowcount
+    return renewed == len(held.documents)
+
+
 def live_documents(
     connection: Connection, namespace: IndexNamespace, *, document_ids: Sequence[UUID]
 ) -> list[IndexedDocument]:
@@ -181,9 +194,10 @@ def intend(connection: Connection, namespace: IndexNamespace, *, documents: Sequ
         text(
             """
             INSERT INTO app.index_sent AS s (user_id, namespace_id, document_id, generation, chunk_count)
-            SELECT :user_id, :namespace_id, w.id, w.generation, w.chunks
+            SELECT n.user_id, n.id, w.id, w.generation, w.chunks
               FROM unnest(CAST(:ids AS uuid[]), CAST(:generations AS int[]), CAST(:chunks AS int[]))
                    AS w (id, generation, chunks)
+              JOIN app.index_namespaces n ON n.user_id = :user_id AND n.id = :namespace_id
              ORDER BY w.id
             ON CONFLICT (user_id, namespace_id, document_id, generation) DO UPDATE
                SET chunk_count = greatest(s.chunk_count, excluded.chunk_count), is_visible = false, lsn = NULL,
@@ -241,9 +255,22 @@ def put_off(connection: Connection, namespace: IndexNamespace, failed: Claim, *,
             UPDATE app.index_outbox o
                SET claim = NULL, claimed_until = NULL, attempts = o.attempts + 1, last_error = :error,
                    next_try_at = now() + make_interval(secs => greatest(:wait_s, least(600, power(2, least(o.attempts, 10)))))
-             WHERE o.user_id = :user_id AND o.namespace_id = :namespace_id AND o.claim = :claim"""
+             WHERE o.user_id = :user_id AND o.namespace_id = :namespace_id AND o.claim = :claim
+               AND o.document_id = ANY(:ids)"""
         ),
-        {**_of(namespace), "claim": failed.id, "error": error, "wait_s": wait_s},
+        {**_of(namespace), "claim": failed.id, "ids": list(failed.documents), "error": error, "wait_s": wait_s},
+    )
+
+
+def hurry(connection: Connection, namespace: IndexNamespace) -> None:
+    """Make what was put off due now, because somebody who waits for it says so."""
+    connection.execute(
+        text(
+            """
+            UPDATE app.index_outbox o SET next_try_at = now()
+             WHERE o.user_id = :user_id AND o.namespace_id = :namespace_id AND o.next_try_at > now()"""
+        ),
+        _of(namespace),
     )
 
 

@@ -171,6 +171,15 @@ def tags(connection: Connection, *, user_id: UserId) -> Sequence[Row[Any]]:
     ).all()
 
 
+def tag_ids(connection: Connection, *, user_id: UserId, names: Sequence[str]) -> list[UUID]:
+    """Return the ids of those names that are tags, in no order."""
+    found = connection.execute(
+        text("SELECT id FROM app.tags WHERE user_id = :user_id AND name = ANY(CAST(:names AS text[]))"),
+        {"user_id": user_id, "names": list(names)},
+    )
+    return list(found.scalars())
+
+
 def _ensure(connection: Connection, table: str, *, user_id: UserId, name: str, new_id: NewId, longest: int) -> UUID:
     name = name.strip()
     if not 0 < len(name) <= longest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,27 @@ def cosines(
     return {(row[0], row[1], row[2]): row[3] for row in rows}
 
 
+def measured(
+    connection: Connection,
+    filters: search_scope.Filters,
+    *,
+    index_config: IndexConfig,
+    vector: NDArray[np.float32],
+    keys: Sequence[search.ChunkKey],
+) -> list[Neighbour]:
+    """Return those of the given chunks that are live, in the scope and embedded under the config, nearest first."""
+    where = search_scope.conditions(replace(filters, document_ids=list({key[0] for key in keys})))
+    parameters = where.parameters | {
+        "config": index_config.id,
+        "vector": _literal(vector),
+        "key_document_ids": [key[0] for key in keys],
+        "key_generations": [key[1] for key in keys],
+        "key_ordinals": [key[2] for key in keys],
+    }
+    connection.execute(text(search_scope.LOOKUP_SETTINGS))
+    return _rows(connection, _of_keys(where), parameters)
+
+
 def promote(
     connection: Connection, *, user_id: UserId, at_most: int = 2_000, exact_up_to: int = EXACT_UP_TO_CHUNKS
 ) -> int:
@@ -133,6 +154,23 @@ def _exact(where: search_scope.Conditions, further: str = "") -> str:
              WHERE {where.chunks} AND c.index_config_id = :config AND c.embedding IS NOT NULL {further})
         SELECT document_id, generation, ordinal, 1 - distance AS cosine FROM measured
          ORDER BY distance, document_id, ordinal LIMIT :limit"""  # noqa: S608 - conditions are constants, values bound
+
+
+def _of_keys(where: search_scope.Conditions) -> str:
+    return f"""
+        WITH scoped AS MATERIALIZED (
+            SELECT d.id, {where.generation} AS live_generation FROM {where.tables} WHERE {where.documents}),
+        wanted AS MATERIALIZED (
+            SELECT w.document_id, w.generation, w.ordinal
+              FROM unnest(CAST(:key_document_ids AS uuid[]), CAST(:key_generations AS int[]), CAST(:key_ordinals AS int[]))
+                   AS w (document_id, generation, ordinal)
+              JOIN scoped s ON s.id = w.document_id AND s.live_generation = w.generation)
+        SELECT c.document_id, c.generation, c.ordinal,
+               1 - (c.embedding <=> (SELECT CAST(:vector AS halfvec))) AS cosine
+          FROM wanted w
+          JOIN app.chunks c ON c.document_id = w.document_id AND c.generation = w.generation AND c.ordinal = w.ordinal
+         WHERE {where.chunks} AND c.index_config_id = :config AND c.embedding IS NOT NULL
+         ORDER BY cosine DESC, document_id, ordinal"""  # noqa: S608 - conditions are constants, values bound
 
 
 def _approximate(where: search_scope.Conditions) -> str:

@@ -48,13 +48,15 @@ class Phrase:
 class Filters:
     """The scope together with what the query itself demands of or forbids a chunk. `excluded` are lexemes.
 
-    With `build_id` the chunks are those that the index build would make live, as far as it has a document.
+    With `build_id` the chunks are those that the index build would make live, as far as it has a document. `document_ids` of
+    None is no restriction.
     """
 
     scope: Scope
     phrases: Sequence[Phrase] = ()
     excluded: Sequence[str] = ()
     build_id: UUID | None = None
+    document_ids: Sequence[UUID] | None = None
 
 
 _LIVE = "app.documents d"
@@ -95,6 +97,9 @@ def folded(phrase: str) -> str:
 def conditions(filters: Filters) -> Conditions:
     """Return the conditions that a live document and its live chunk must meet."""
     documents, parameters = _document_conditions(filters.scope)
+    if filters.document_ids is not None:
+        documents.append("d.id = ANY(CAST(:document_ids AS uuid[]))")
+        parameters["document_ids"] = list(filters.document_ids)
     chunks = ["c.user_id = :user_id"]
     if len(documents) > len(_ALL_DOCUMENTS):
         # Lets a narrow scope be read by document instead of going through all chunks of the user.

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from workstation_pipelines.db import index_settings
+from workstation_pipelines.db import index_outbox, index_settings
 from workstation_pipelines.db.engine import raw
 from workstation_pipelines.db.staging import stage
 from workstation_pipelines.model import DocumentId, Heading, IndexConfig, IndexConfigId, NewId, UserId
@@ -254,6 +254,7 @@ def fill(connection: Connection, *, user_id: UserId, vectors: Sequence[tuple[Doc
         ),
         {"user_id": user_id},
     )
+    index_outbox.enqueue(connection, user_id=user_id, document_ids=[vector[0] for vector in vectors])
 
 
 def remove_strays(connection: Connection, *, user_id: UserId) -> int:

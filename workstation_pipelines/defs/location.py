@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from workstation_pipelines.defs import alerts, assets, housekeeping, processing, triggers
+from workstation_pipelines.defs import alerts, assets, housekeeping, index_sweep, processing, triggers
 from workstation_pipelines.defs.resources import RESOURCE_KEY
 from workstation_pipelines.model import SourceType
 from workstation_pipelines.sources import SOURCES
@@ -23,7 +23,8 @@ def sync_definitions(workspace: dg.ResourceDefinition) -> dg.Definitions:
     )
     syncs = {source_type: assets.sync_job(source_type) for source_type in SOURCES}
     requests = triggers.requests_sensor(list(syncs.values()))
-    across_types = dg.Definitions(sensors=[requests, triggers.reaper_sensor(), alerts.alerts_sensor()])
+    sensors = [requests, triggers.reaper_sensor(), alerts.alerts_sensor(), index_sweep.index_sweep_sensor()]
+    across_types = dg.Definitions(sensors=sensors)
     bulk = processing.processing_definitions(workspace)
     of_types = [_of_type(source_type, sync) for source_type, sync in syncs.items()]
     return dg.Definitions.merge(common, across_types, bulk, housekeeping.definitions(), *of_types)

@@ -25,6 +25,7 @@ from workstation_pipelines.errors import InvalidRequestError, RateLimitedError, 
 
 if TYPE_CHECKING:
     from pinecone import Pinecone
+    from pinecone._internal.http_client import HTTPClient
     from pinecone.client.documents import Documents
 
 VECTOR_FIELD = "embedding"
@@ -84,6 +85,18 @@ class PineconeClient:
         self._lock = Lock()
         self._control: Pinecone | None = None
         self._documents: dict[str, Documents] = {}
+        self._connections: list[HTTPClient] = []
+
+    def close(self) -> None:
+        """Close what is open. Idempotent; the next use opens it again."""
+        with self._lock:
+            if self._control is not None:
+                self._control.close()
+            for connection in self._connections:
+                connection.close()
+            self._control = None
+            self._connections.clear()
+            self._documents.clear()
 
     def ensure_index(self, name: str, *, dimensions: int, wait_s: int = CREATION_TIMEOUT_S) -> str:
         """Return the host of an index for vectors of so many dimensions, made when it is not there.
@@ -254,7 +267,9 @@ class PineconeClient:
             if documents is None:
                 retries = RetryConfig(max_retries=0)
                 config = PineconeConfig(api_key=self._api_key, host=host, retry_config=retries, timeout=WRITE_TIMEOUT_S)
-                documents = Documents(http=HTTPClient(config, DATA_PLANE_API_VERSION), host=config.host)
+                connection = HTTPClient(config, DATA_PLANE_API_VERSION)
+                self._connections.append(connection)
+                documents = Documents(http=connection, host=config.host)
                 self._documents[host] = documents
             return documents
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -113,7 +113,8 @@ def search(
     All that is read of the database is of one moment, so a document that is being changed shows its old chunks or its new
     ones. Where documents of the scope have other index configs than `index_config`, they are asked by `embedder_of`, and
     by words alone without it. With `build_id` the chunks that this build would make live are searched.
-    When the embedder or the store cannot be reached, words alone answer and `notice` says so.
+    A store outside the database that cannot be reached is replaced by the database, an embedder by words alone; `notice`
+    says so.
 
     Raises:
         InvalidRequestError: the query is blank or too long, the limit is not 1..100, the mode is unknown, or the
@@ -131,15 +132,29 @@ def search(
         surveyed = stored.survey(connection, search_scope.Filters(scope, build_id=build_id))
         parsed = queries.parse(query, _lexers(surveyed))
         filters = search_scope.Filters(scope, parsed.phrases, parsed.excluded, build_id)
-        found = _Signals(connection, store or SnapshotVectorStore(connection), filters, parsed)
+        in_snapshot = store.within(connection) if store is not None else SnapshotVectorStore(connection)
+        found = _Signals(connection, in_snapshot, filters, parsed)
         if vector is not None:
             others, notice = _others(connection, scope, surveyed, index_config, vector, asked, embedder_of)
             try:
-                ranked = found.fused(wanted, [(index_config, vector), *others])
-                return SearchResult(_hits(connection, filters, ranked, limit), wanted, notice)
+                ranked, lacking = _ranked(found, wanted, [(index_config, vector), *others])
+                return SearchResult(_hits(connection, filters, ranked, limit), wanted, notice or lacking)
             except RetryableError as error:
                 notice = f"searched by words only: {error.message}"
         return SearchResult(_hits(connection, filters, found.fused(Mode.TEXT, None), limit), Mode.TEXT, notice)
+
+
+def _ranked(
+    found: _Signals, mode: Mode, vectors: Sequence[tuple[IndexConfig, Vector]]
+) -> tuple[list[fusion.Fused[stored.ChunkKey]], str]:
+    """Rank by the chosen store, or by the vectors in the database while that store cannot be reached."""
+    try:
+        return found.fused(mode, vectors), ""
+    except RetryableError as error:
+        if isinstance(found.store, SnapshotVectorStore):
+            raise
+        ranked = replace(found, store=SnapshotVectorStore(found.connection)).fused(mode, vectors)
+        return ranked, f"vectors were searched in the database: {error.message}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,12 +34,18 @@ class VectorStore(Protocol):
     ) -> Mapping[ChunkKey, float]:
         """Return the cosine similarity of given chunks, for those it has."""
 
+    def within(self, connection: Connection) -> VectorStore:
+        """Return the same store, which reads of the database what this connection's transaction sees."""
+
 
 class SnapshotVectorStore:
     """The vectors beside the chunks, as one transaction sees them: what it finds is what that transaction looks up."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    def within(self, connection: Connection) -> VectorStore:
+        return SnapshotVectorStore(connection)
 
     def nearest(
         self, filters: Filters, *, index_config: IndexConfig, vector: Vector, limit: int
@@ -63,6 +69,9 @@ class PostgresVectorStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+
+    def within(self, connection: Connection) -> VectorStore:
+        return SnapshotVectorStore(connection)
 
     def nearest(
         self, filters: Filters, *, index_config: IndexConfig, vector: Vector, limit: int

@@ -57,6 +57,7 @@ class Committer:
         batch, future = in_flight
         cancel = future.result()
         self._job.counts = self._job.counts.plus(batch.counts)
+        self._job.parts.after_commit()
         if cancel:
             raise CancelledError("cancelled on request; what is committed stays")
         return True

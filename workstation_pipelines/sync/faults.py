@@ -49,6 +49,8 @@ REWORK_POINTS = (
 )
 """The same in reprocessing and in building an index beside the live one."""
 
+OUTBOX_POINTS = ("outbox_claimed", "outbox_part_written", "outbox_written", "outbox_deleted", "outbox_confirmed")
+
 
 class Faults:
     """Kills this process with SIGKILL when point `name` is passed for the nth time; `stop` pauses it with SIGSTOP instead."""
@@ -57,7 +59,7 @@ class Faults:
         """`setting` is `name`, `name:nth` or `name:nth:stop`. Raises InvalidRequestError for anything else."""
         name, _, rest = (setting or "").partition(":")
         nth, _, action = rest.partition(":")
-        known = (*POINTS, *ERASURE_POINTS, *PROCESSING_POINTS, *REWORK_POINTS)
+        known = (*POINTS, *ERASURE_POINTS, *PROCESSING_POINTS, *REWORK_POINTS, *OUTBOX_POINTS)
         if name and (name not in known or not (nth or "1").isdigit() or action not in ("", "stop")):
             raise InvalidRequestError(
                 f"unknown fault {setting!r}: WORKSTATION_FAULT is name[:nth], one of {', '.join(known)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,8 @@ class SyncParts:
     new_id: NewId
     faults: Faults = field(default_factory=Faults)
     beat_every_s: float = BEAT_EVERY_S
+    after_commit: Callable[[], None] = lambda: None
+    """Called after each committed batch, in the thread that waits for nothing else: it must return at once."""
 
 
 @dataclass(frozen=True, slots=True)

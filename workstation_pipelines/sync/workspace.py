@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from workstation_pipelines.db import data_sources, embedded, index_settings, vectors
 from workstation_pipelines.db.data_sources import DataSource
@@ -16,7 +17,10 @@ from workstation_pipelines.db.pacing import PostgresPacer
 from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.identity import Uuid7, utc_now
 from workstation_pipelines.index.contract import Embedder, Splitter
+from workstation_pipelines.index.pinecone import PineconeClient
+from workstation_pipelines.index.pinecone_store import PineconeVectorStore
 from workstation_pipelines.index.prices import embedding_price
+from workstation_pipelines.index.store import PostgresVectorStore, VectorStore
 from workstation_pipelines.model import (
     IndexConfig,
     IndexConfigId,
@@ -27,13 +31,15 @@ from workstation_pipelines.model import (
     SourceType,
     UserId,
 )
-from workstation_pipelines.settings import Settings
+from workstation_pipelines.settings import IndexStore, Settings
 from workstation_pipelines.sources import SourceContext, open_source
 from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sources.credentials import CredentialProvider
 from workstation_pipelines.sync.credentials import NotConnected, Vault, needs_credentials
+from workstation_pipelines.sync.draining import BackgroundDrain
 from workstation_pipelines.sync.estimate import SAMPLED_ITEMS
 from workstation_pipelines.sync.faults import Faults
+from workstation_pipelines.sync.outbox import ExternalIndex
 from workstation_pipelines.sync.plan import Plan, plan_sync
 from workstation_pipelines.sync.run import SyncParts, SyncRequest, run_sync
 from workstation_pipelines.sync.sampling import Sampler
@@ -45,6 +51,9 @@ if TYPE_CHECKING:
     from workstation_pipelines.sync.processing import Processed, ProcessingResult
     from workstation_pipelines.sync.reprocess import Reprocessed
     from workstation_pipelines.text.extract import SandboxedExtractor
+
+Told = TypeVar("Told")
+Outcome = TypeVar("Outcome")
 
 SCHEMA_REVISION = "017_audit"
 """The revision this code was written for; a test compares it with the newest migration."""
@@ -92,6 +101,8 @@ class Workspace:
             self.extractor.close()
         if "fetcher" in self.__dict__:
             self.fetcher.close()
+        if self.__dict__.get("external_index") is not None:
+            self.__dict__["external_index"].client.close()
         self.database.close()
 
     @cached_property
@@ -203,6 +214,23 @@ class Workspace:
 
         return TokenSplitter(self._token_counter, max_tokens=chunk_tokens, overlap_tokens=overlap_tokens)
 
+    @cached_property
+    def external_index(self) -> ExternalIndex | None:
+        """The index outside the database: kept in step for users who have a namespace there, whatever is searched."""
+        settings = self.settings
+        if settings.pinecone_api_key is None:
+            return None
+        client = PineconeClient(settings.pinecone_api_key.get_secret_value(), url=settings.pinecone_url)
+        return ExternalIndex(self.database, client, settings.pinecone_index, self.new_id, Faults(settings.fault))
+
+    @cached_property
+    def vector_store(self) -> VectorStore:
+        """Where the settings want vectors searched."""
+        index = self.external_index
+        if self.settings.index is IndexStore.PGVECTOR or index is None:
+            return PostgresVectorStore(self.database)
+        return PineconeVectorStore(self.database, index.client, prefix=index.prefix)
+
     def vectorizer(self, user_id: UserId) -> Vectorizer:
         """Return the vectorizer of what the settings ask for; it leads to those of other index configs of this user."""
         opened: dict[IndexConfigId, Vectorizer] = {}
@@ -286,7 +314,24 @@ class Workspace:
             new_id=self.new_id,
             faults=Faults(self.settings.fault),
         )
-        return run_sync(parts, data_source, request)
+        return self._in_step(
+            data_source.user_id,
+            parts.vectorizer.config,
+            lambda nudge: run_sync(replace(parts, after_commit=nudge), data_source, request),
+        )
+
+    def _in_step(
+        self,
+        user_id: UserId,
+        config: IndexConfig,
+        work: Callable[[Callable[[], None]], Generator[Told, None, Outcome]],
+    ) -> Generator[Told, None, Outcome]:
+        """Do work that may nudge after each commit, while an index outside the database is kept in step with it."""
+        if self.external_index is None:
+            return (yield from work(lambda: None))
+        opens = self.settings.index is IndexStore.PINECONE
+        with BackgroundDrain(self.external_index, user_id, dimensions=config.dimensions if opens else None) as drain:
+            return (yield from work(drain.nudge))
 
     def process(
         self, *, user_id: UserId, job_id: ProcessingJobId, dagster_run_id: str | None = None
@@ -303,7 +348,11 @@ class Workspace:
             new_id=self.new_id,
             faults=Faults(self.settings.fault),
         )
-        return run_processing(parts, user_id=user_id, job_id=job_id, dagster_run_id=dagster_run_id)
+        return self._in_step(
+            user_id,
+            parts.vectorizer.config,
+            lambda _nudge: run_processing(parts, user_id=user_id, job_id=job_id, dagster_run_id=dagster_run_id),
+        )
 
     def reprocess(
         self, *, user_id: UserId, job_id: ProcessingJobId, dagster_run_id: str | None = None
