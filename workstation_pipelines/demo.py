@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -19,10 +19,11 @@ import typer
 
 from workstation_pipelines.commands.invocation import Session
 from workstation_pipelines.commands.marks import Marker
-from workstation_pipelines.commands.output import print_line, shown
+from workstation_pipelines.commands.output import print_line, print_table, shown
+from workstation_pipelines.commands.planned import print_plan
 from workstation_pipelines.commands.search import print_hit
 from workstation_pipelines.errors import InvalidRequestError, NotFoundError, WorkstationError
-from workstation_pipelines.model import DataSourceId, Scope, SourceType, UserId
+from workstation_pipelines.model import BillBy, DataSourceId, JobType, Scope, SourceType, UserId
 from workstation_pipelines.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from workstation_pipelines.defs.runs import RunOutcome
     from workstation_pipelines.index.search import Hit
+    from workstation_pipelines.sync.plan import Plan
 
 SAMPLES = Path(__file__).resolve().parents[1] / "examples" / "documents"
 NAME = "demo"
@@ -106,20 +108,25 @@ def _show_samples(session: Session) -> None:
     shutil.rmtree(work, ignore_errors=True)
     shutil.copytree(SAMPLES, work)
     source_id = _add(session, NAME, work)
-    _heading(f"1. First sync: {work}")
+    _heading(f"1. The plan: what a sync of {work} would take")
+    plan = _plan(session)
+    _heading("2. First sync")
     first = _sync(session, source_id)
     _expect(first.items["created"] == first.items["found"] > 0, "every item of the first sync becomes a document")
     _expect(first.items["failed"] == 0, "no sample fails")
-    _heading("2. Again, nothing has changed")
+    _expect(plan.adds == first.items["fetched"], "the plan counts every file that is then fetched")
+    _heading("3. Again, nothing has changed")
     second = _sync(session, source_id)
     _expect(second.items["fetched"] == 0, "a second sync fetches nothing")
     _expect(second.embeddings["chunks_embedded"] == 0, "a second sync embeds nothing")
-    _heading("3. One document edited, one deleted, one renamed")
+    _heading("4. One document edited, one deleted, one renamed")
     _change_and_sync(session, source_id, work)
-    _heading("4. Three questions, and where the answers come from")
+    _heading("5. Three questions, and where the answers come from")
     for question, expected in QUESTIONS:
         hit = _ask(session, question, source_id)
         _expect(hit is not None and hit.external_path == expected, f"{question!r} is answered by {expected}")
+    _heading("6. What it cost, and how everything stands")
+    _show_costs(session, source_id)
 
 
 def _show_folder(session: Session, folder: Path) -> None:
@@ -234,6 +241,28 @@ def _ask(session: Session, question: str, source_id: DataSourceId) -> Hit | None
     return hit
 
 
+def _plan(session: Session) -> Plan:
+    plan = session.workspace.plan(session.source(NAME), job_type=JobType.MANUAL)
+    print_plan(replace(plan, examples={}), as_json=False, label="   ")
+    return plan
+
+
+def _show_costs(session: Session, source_id: DataSourceId) -> None:
+    from workstation_pipelines.commands.bill import BILL_COLUMNS, bill_line
+    from workstation_pipelines.commands.status import print_status
+    from workstation_pipelines.db import metering, sync_jobs
+
+    with session.transaction() as connection:
+        rows = metering.bill(connection, user_id=session.user_id, by=BillBy.SOURCE)
+        jobs = sync_jobs.recent(connection, user_id=session.user_id, data_source_id=source_id)
+    ours = [row for row in rows if row.id == source_id]
+    print_table(BILL_COLUMNS, [bill_line(row) for row in ours], empty="")
+    billed, spent = sum(row.quantity for row in ours), sum(job.embedding_tokens for job in jobs)
+    _expect(billed == spent, f"the bill counts {billed} tokens, as the jobs do ({spent})")
+    print_line()
+    print_status(session)
+
+
 def _show_next(settings: Settings, *, own_folder: bool) -> None:
     print_line()
     print_line(f"Next: `make dev` shows these runs at http://127.0.0.1:{settings.web_port}")
@@ -265,15 +294,15 @@ def _add(session: Session, name: str, folder: Path) -> DataSourceId:
 
 def _remove(session: Session, name: str) -> None:
     """Take away what an earlier demo left."""
-    from workstation_pipelines.db import data_sources
     from workstation_pipelines.defs import dev
+    from workstation_pipelines.sync.erasure import erase
+    from workstation_pipelines.sync.faults import Faults
 
     try:
         source = session.source(name)
     except NotFoundError:
         return
-    with data_sources.leased(session.workspace.database, source), session.transaction() as connection:
-        data_sources.remove(connection, user_id=session.user_id, data_source_id=source.id)
+    erase(session.workspace.database, source, faults=Faults())
     dev.forget(session.workspace.settings, source.source_type, source.id)
 
 

@@ -18,6 +18,8 @@ From = Annotated[
 ]
 To = Annotated[datetime | None, typer.Option("--to", help="First hour that does not count any more.")]
 
+BILL_COLUMNS = ("source", "quantity", "unit", "cost")
+
 
 def bill(
     context: typer.Context,
@@ -37,12 +39,13 @@ def bill(
     if as_json:
         print_json({"by": by, "rows": rows, "total": total})
         return
-    print_table(
-        (by.value, "quantity", "unit", "cost"),
-        ((row.name, row.quantity, row.unit, _cost(row)) for row in rows),
-        empty="nothing was spent",
-    )
+    print_table((by.value, *BILL_COLUMNS[1:]), map(bill_line, rows), empty="nothing was spent")
     _print_total(total)
+
+
+def bill_line(row: Any) -> tuple[object, ...]:
+    """Return a line of a bill in the order of BILL_COLUMNS."""
+    return (row.name, row.quantity, row.unit, _cost(row))
 
 
 def metrics(

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from workstation_pipelines.sync.plan import Plan
 
 
-def print_plan(plan: Plan, *, as_json: bool) -> None:
-    """Print what a sync would do and take."""
+def print_plan(plan: Plan, *, as_json: bool, label: str = "") -> None:
+    """Print what a sync would do and take, each line behind `label`."""
     if as_json:
         estimate = plan.estimate
         calls = {} if estimate is None else {"provider_calls": estimate.provider_calls}
@@ -22,11 +22,11 @@ def print_plan(plan: Plan, *, as_json: bool) -> None:
         print_json({**asdict(plan), "estimate": values})
         return
     print_line(
-        f"{plan.adds:,} to add, {plan.updates:,} to update, {plan.renames:,} to rename, {plan.deletes:,} to delete,"
+        f"{label}{plan.adds:,} to add, {plan.updates:,} to update, {plan.renames:,} to rename, {plan.deletes:,} to delete,"
         f" {plan.unchanged:,} unchanged, {plan.skips:,} of kinds without text, {plan.unreadable:,} unreadable"
     )
     if plan.estimate is not None:
-        _print_estimate(plan.estimate)
+        _print_estimate(plan.estimate, label)
     for what, paths in plan.examples.items():
         for path in paths:
             print_line(f"  {what}: {shown(path)}")
@@ -45,21 +45,21 @@ def usd(amount: Decimal | None) -> str:
     )
 
 
-def _print_estimate(taken: Estimate) -> None:
+def _print_estimate(taken: Estimate, label: str) -> None:
     price = "price unknown: set WORKSTATION_PRICES" if taken.cost_usd is None else usd(taken.cost_usd)
     print_line(
-        f"  about {taken.provider_calls:,} calls ({taken.listing_calls:,} to list, {taken.fetch_calls:,} to fetch),"
+        f"{label}  about {taken.provider_calls:,} calls ({taken.listing_calls:,} to list, {taken.fetch_calls:,} to fetch),"
         f" {taken.bytes_to_fetch:,} bytes, {taken.tokens:,} tokens to embed ({price})"
     )
     pace = f", as long as {taken.paced_by} allows" if taken.paced_by is not None else ""
-    print_line(f"  about {_duration(taken.duration_s)}{pace}")
+    print_line(f"{label}  about {_duration(taken.duration_s)}{pace}")
     grounds = [f"{taken.sampled_items:,} items looked into"] if taken.sampled_items else []
     if taken.items_by_stored_ratio:
         grounds.append(f"{taken.items_by_stored_ratio:,} taken for what stored documents of their kind are")
     if taken.unknown_items:
         grounds.append(f"{taken.unknown_items:,} of unknown text, whose tokens are left out")
     if grounds:
-        print_line(f"  tokens: {'; '.join(grounds)}")
+        print_line(f"{label}  tokens: {'; '.join(grounds)}")
 
 
 def _duration(seconds: float) -> str:

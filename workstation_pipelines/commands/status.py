@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from workstation_pipelines.commands.durations import written_span
-from workstation_pipelines.commands.invocation import open_session
+from workstation_pipelines.commands.invocation import Session, open_session
 from workstation_pipelines.commands.output import AsJson, print_json, print_line, print_table
 
 if TYPE_CHECKING:
@@ -21,10 +21,16 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
 
     Backlog is what waits to be done: failed items that are due again, documents to index anew, jobs to start.
     """
+    with open_session(context) as session:
+        print_status(session, as_json=as_json)
+
+
+def print_status(session: Session, *, as_json: bool = False) -> None:
+    """Print how a user's sources, jobs and events stand."""
     from workstation_pipelines.db import events
     from workstation_pipelines.db import status as standing
 
-    with open_session(context) as session, session.transaction() as connection:
+    with session.transaction() as connection:
         sources = standing.sources(connection, user_id=session.user_id)
         queue = standing.queue(connection, user_id=session.user_id)
         newest = events.recent(connection, user_id=session.user_id, is_open=True, limit=_EVENTS_SHOWN)
