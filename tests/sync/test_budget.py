@@ -21,6 +21,7 @@ from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import BudgetReachedError
 from workstation_pipelines.model import BudgetPeriod, BudgetUnit, JobStatus, UserId
 from workstation_pipelines.sync import index
+from workstation_pipelines.sync.rework_plan import plan_rework
 
 ALICE = UserId("alice")
 CHUNK_TOKENS = 8
@@ -61,9 +62,11 @@ def test_syncs_under_any_budget_end_where_one_without_ends(
         else:
             pytest.fail("it does not get on")
         assert not checker.check(database_urls.admin_url, "alice", version.truth), version.name
-    ((spent, paused),) = ask(
-        "SELECT sum(embedding_tokens), count(*) FILTER (WHERE status = 'paused') FROM app.sync_jobs WHERE user_id = 'alice'"
+    ((spent, paused, held),) = ask(
+        "SELECT sum(embedding_tokens), count(*) FILTER (WHERE status = 'paused'), count(*) FILTER (WHERE pause_requested)"
+        " FROM app.sync_jobs WHERE user_id = 'alice'"
     )
+    assert held == paused
     assert spent == undisturbed
     assert paused > 5
 
@@ -77,6 +80,7 @@ def test_a_month_s_budget_pauses_until_the_next_and_goes_on_when_raised(
     put(database, BudgetPeriod.DAY, Decimal(1000), BudgetUnit.TOKENS, account_place.wish)
     paused = account_place.sync()
     assert (paused.status, paused.counts.created) == (JobStatus.PAUSED, 5)
+    assert ask("SELECT pause_requested FROM app.sync_jobs") == [(False,)]
     assert "budget of yours of 0.0000008 USD a month has 0.0000008 USD spent" in paused.message
     assert account_place.sync().counts.created == 0
     next_month = "((date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC')"
@@ -114,6 +118,9 @@ def test_reindexing_ends_at_a_budget_and_goes_on_when_it_is_raised(
     folder.sync()
     ask("UPDATE app.chunks SET embedding = NULL WHERE text < 'note 5'")
     using = vectorizer(database, "alice", DigestEmbedder())
+    planned = plan_rework(database, using, user_id=ALICE)
+    assert (planned.documents, planned.embedded, planned.tokens) == (5, 5, 5 * CHUNK_TOKENS)
+    assert planned.cost_usd == planned.tokens * TOKEN_PRICE
     put(database, BudgetPeriod.MONTH, Decimal(13 * CHUNK_TOKENS), BudgetUnit.TOKENS, folder.wish)
     done = index.reindex(database, using, user_id=ALICE)
     assert next(done).documents == 3
@@ -124,6 +131,7 @@ def test_reindexing_ends_at_a_budget_and_goes_on_when_it_is_raised(
     assert [each.documents for each in index.reindex(database, using, user_id=ALICE)] == [2]
     ask("UPDATE app.chunks SET token_count = token_count; UPDATE app.documents SET index_config_id = NULL")
     ask("UPDATE app.chunks SET index_config_id = (SELECT id FROM app.index_configs), embedding = NULL")
+    assert plan_rework(database, using, user_id=ALICE).tokens == 10 * CHUNK_TOKENS
     put(database, BudgetPeriod.RUN, Decimal(4 * CHUNK_TOKENS), BudgetUnit.TOKENS)
     for expected in (4, 4):
         run = index.reindex(database, using, user_id=ALICE)
@@ -131,6 +139,7 @@ def test_reindexing_ends_at_a_budget_and_goes_on_when_it_is_raised(
         with pytest.raises(BudgetReachedError, match="the next sync has a new one"):
             next(run)
     assert [each.documents for each in index.reindex(database, using, user_id=ALICE)] == [2]
+    assert plan_rework(database, using, user_id=ALICE).documents == 0
     assert not checker.check(database_urls.admin_url, "alice", truth)
     assert ask("SELECT sum(quantity) FROM app.billing_records") == [((10 + 5 + 10) * CHUNK_TOKENS,)]
 

@@ -72,6 +72,7 @@ _END = text(
     UPDATE app.sync_jobs
        SET status = CASE WHEN :is_on_request AND NOT pause_requested THEN 'pending' ELSE :status END,
            error_message = :message, completed_at = now(), heartbeat_at = now(), stop_requested_at = NULL,
+           pause_requested = pause_requested OR :is_held,
            provider_calls = provider_calls + :provider_calls,
            not_before = CASE WHEN CAST(:wait_s AS double precision) IS NULL THEN NULL
                              ELSE now() + make_interval(secs => :wait_s) END
@@ -216,10 +217,12 @@ def end(
     provider_calls: int = 0,
     fence: int | None = None,
     is_on_request: bool = False,
+    is_held: bool = False,
 ) -> bool:
     """Close a running job; return whether it was. One that has ended, or is of another fence by now, is left as it is.
 
-    One that pauses on request, and was resumed before it did, is pending.
+    One that pauses on request, and was resumed before it did, is pending. One `is_held` waits until someone resumes it, or
+    syncs anew.
     """
     ended = connection.execute(
         _END,
@@ -228,6 +231,7 @@ def end(
             "id": job_id,
             "status": status.value,
             "is_on_request": is_on_request,
+            "is_held": is_held,
             "message": message[:2000],
             "wait_s": wait_s,
             "provider_calls": provider_calls,

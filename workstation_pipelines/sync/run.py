@@ -277,8 +277,8 @@ class _Run:
             return self._result(JobStatus.CANCELLED, stop.message)
         if isinstance(stop, PausedError):
             self.end(JobStatus.PAUSED, stop.message, is_on_request=True)
-        else:
-            self.end(JobStatus.PAUSED, stop.message, wait_s=stop.wait_s)
+        else:  # a run's budget ends with the run: nothing but its owner's wish begins another
+            self.end(JobStatus.PAUSED, stop.message, wait_s=stop.wait_s, is_held=stop.wait_s is None)
         return self._result(JobStatus.PAUSED, stop.message)
 
     def fail(self, error: WorkstationError) -> None:
@@ -294,6 +294,7 @@ class _Run:
         wait_s: float | None = None,
         connection_status: str | None = None,
         is_on_request: bool = False,
+        is_held: bool = False,
     ) -> None:
         """Close the job row. If even that fails, the next run finds the job unfinished and buries it."""
         try:
@@ -308,6 +309,7 @@ class _Run:
                     provider_calls=self._job.uncounted_calls(),
                     fence=self._lease.fence,
                     is_on_request=is_on_request,
+                    is_held=is_held,
                 )
                 if was_running and status is JobStatus.NEEDS_CONFIRMATION:  # one question at a time
                     sync_jobs.supersede_unconfirmed(connection, self._lease, successor=self._job.id)
