@@ -18,6 +18,7 @@ from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import NotFoundError
 from workstation_pipelines.model import Counts, JobStatus, JobType, SyncJobId
 
+NOTHING = sync_jobs.Asked(cancel=False, pause=False)
 OUTCOMES = ("created", "updated", "unchanged", "skipped", "deleted", "failed")
 
 
@@ -30,7 +31,7 @@ def _start(database: Database, lease: Lease, job_id: SyncJobId | None = None, **
     return job_id
 
 
-def _advance(database: Database, lease: Lease, job_id: SyncJobId, counts: Counts, **progress: Any) -> bool:
+def _advance(database: Database, lease: Lease, job_id: SyncJobId, counts: Counts, **progress: Any) -> sync_jobs.Asked:
     with database.transaction_with_rls(lease.user_id) as connection:
         return sync_jobs.advance(connection, lease, job_id=job_id, counts=counts, pages=1, progress=progress)
 
@@ -49,8 +50,8 @@ def test_pages_add_up(database: Database, alices: Library) -> None:
     page = Counts(
         10, 1, 2, 3, 1, 1, 2, fetched=5, bytes_fetched=100, chunks_embedded=7, chunks_reused=8, embedding_tokens=9
     )
-    assert _advance(database, alices.lease, alices.job_id, page, page=2) is False
-    assert _advance(database, alices.lease, alices.job_id, page, page=3) is False
+    assert _advance(database, alices.lease, alices.job_id, page, page=2) == NOTHING
+    assert _advance(database, alices.lease, alices.job_id, page, page=3) == NOTHING
     row = _row(database, alices.job_id)
     stored = [getattr(row, f"items_{name}") for name in ("found", *OUTCOMES, "fetched", "processed")]
     assert stored == [20, 2, 4, 6, 2, 2, 4, 10, 20]
@@ -69,10 +70,10 @@ def test_job_of_another_fence_does_not_advance(database: Database, alices: Libra
 def test_cancel_request_is_told_at_the_next_page(database: Database, alices: Library) -> None:
     with database.transaction_with_rls(BOB) as connection, pytest.raises(NotFoundError):
         job_control.request_cancel(connection, user_id=BOB, job_id=alices.job_id)
-    assert _advance(database, alices.lease, alices.job_id, Counts()) is False
+    assert _advance(database, alices.lease, alices.job_id, Counts()) == NOTHING
     with database.transaction_with_rls(ALICE) as connection:
         job_control.request_cancel(connection, user_id=ALICE, job_id=alices.job_id)
-    assert _advance(database, alices.lease, alices.job_id, Counts()) is True
+    assert _advance(database, alices.lease, alices.job_id, Counts()).cancel
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)

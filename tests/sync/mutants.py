@@ -28,7 +28,7 @@ def _cursor_before_items() -> None:
     """Stores the resume point before the page it lies behind."""
     original = batch.BatchWriter.write
 
-    def write(self: Any, done: Any, **arguments: Any) -> bool:
+    def write(self: Any, done: Any, **arguments: Any) -> Any:
         original(self, batch.Batch(), **arguments)
         return original(self, done, **arguments)
 

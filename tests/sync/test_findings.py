@@ -19,6 +19,7 @@ from tests.sync.syncing import data_source, new_id, vectorizer
 from tests.sync.told import ThreadedSource, ToldSource, item, listing, parts_with, sync_told, upsert
 from workstation_pipelines.db import documents, sync_items
 from workstation_pipelines.db.engine import Database
+from workstation_pipelines.db.sync_jobs import Asked
 from workstation_pipelines.errors import (
     CursorExpiredError,
     NotFoundError,
@@ -234,7 +235,7 @@ def test_an_item_on_two_pages_becomes_one_document(
     source = ToldSource([*listing([item("a", "first")], [item("a", "second")])])
     write, fetch, both_read = BatchWriter.write, source.fetch, threading.Event()
 
-    def write_late(self: BatchWriter, *arguments: object, **named: object) -> bool:
+    def write_late(self: BatchWriter, *arguments: object, **named: object) -> Asked:
         both_read.wait(0.2)  # for as long as an engine that does not wait for the first page would need
         return write(self, *arguments, **named)  # type: ignore[arg-type]
 
@@ -387,7 +388,7 @@ def test_a_reindex_that_comes_between_reading_and_writing_does_not_stop_the_sync
     other.model = "another"
     write = BatchWriter.write
 
-    def reindex_first(self: BatchWriter, *arguments: object, **named: object) -> bool:
+    def reindex_first(self: BatchWriter, *arguments: object, **named: object) -> Asked:
         list(index.reindex(database, vectorizer(database, "alice", other), user_id=ALICE))
         return write(self, *arguments, **named)  # type: ignore[arg-type]
 

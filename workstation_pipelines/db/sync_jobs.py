@@ -64,7 +64,7 @@ _ADVANCE = text(
            embedding_tokens = embedding_tokens + :embedding_tokens, cost = cost + :cost, pages = pages + :pages,
            progress_data = :progress, heartbeat_at = now()
      WHERE user_id = :user_id AND id = :id AND fence = :fence
-    RETURNING cancel_requested"""
+    RETURNING cancel_requested, pause_requested"""
 ).bindparams(bindparam("progress", type_=JSONB))
 
 _END = text(
@@ -183,14 +183,14 @@ def advance(
     pages: int,
     progress: Mapping[str, Any],
     cost: Decimal = Decimal(0),
-) -> bool:
+) -> Asked:
     """Add a page's counts and its cost in USD and move the resume point, in the page's transaction.
 
-    Returns whether a cancel was requested.
+    Returns what was asked of the job since it began.
     """
     processed = counts.created + counts.updated + counts.unchanged + counts.skipped + counts.deleted + counts.failed
     values = {name: getattr(counts, name) for name in Counts.__slots__}
-    cancel = connection.execute(
+    row = connection.execute(
         _ADVANCE,
         {
             **values,
@@ -202,8 +202,8 @@ def advance(
             "id": job_id,
             "fence": lease.fence,
         },
-    ).scalar_one()
-    return bool(cancel)
+    ).one()
+    return Asked(row.cancel_requested, row.pause_requested)
 
 
 def end(

@@ -16,6 +16,7 @@ from workstation_pipelines.db.data_sources import Lease, prove_lease
 from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.sync_items import ItemMove, ItemWrite
+from workstation_pipelines.db.sync_jobs import Asked
 from workstation_pipelines.db.wire import TsvectorPacker
 from workstation_pipelines.errors import (
     BudgetReachedError,
@@ -80,8 +81,8 @@ class BatchWriter:
         self._faults = faults
         self._packer = TsvectorPacker()
 
-    def write(self, batch: Batch, *, pages: int, progress: Mapping[str, Any]) -> bool:
-        """Commit a batch with its counts and the resume point behind it; return whether a cancel was requested.
+    def write(self, batch: Batch, *, pages: int, progress: Mapping[str, Any]) -> Asked:
+        """Commit a batch with its counts and the resume point behind it; return what was asked of the job meanwhile.
 
         Raises FencedError, and then nothing of the batch is stored.
         """
@@ -115,7 +116,7 @@ class BatchWriter:
             sync_failures.record(connection, lease, job_id=job_id, failures=batch.failures, new_id=self._new_id)
             sync_failures.resolve(connection, lease, external_ids=batch.resolved)
             self._meter(connection, batch, wrote_s=time.perf_counter() - begun_s)
-            cancel = sync_jobs.advance(
+            asked = sync_jobs.advance(
                 connection,
                 lease,
                 job_id=job_id,
@@ -126,7 +127,7 @@ class BatchWriter:
             )
             self._faults.reach("page_before_commit")
         self._faults.reach("page_committed")
-        return cancel
+        return asked
 
     def _meter(self, connection: Connection, batch: Batch, *, wrote_s: float) -> None:
         user_id, data_source_id = self._lease.user_id, self._lease.data_source_id

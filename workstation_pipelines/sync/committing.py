@@ -8,10 +8,12 @@ from dataclasses import replace
 from threading import Lock
 from typing import Any
 
-from workstation_pipelines.errors import CancelledError
+from workstation_pipelines.db.sync_jobs import Asked
+from workstation_pipelines.errors import CancelledError, PausedError
 from workstation_pipelines.model import Counts, Progress
 from workstation_pipelines.sync.batch import Batch, BatchWriter
 from workstation_pipelines.sync.job import Job
+from workstation_pipelines.sync.stopping import stop_asked
 
 
 class Committer:
@@ -24,7 +26,7 @@ class Committer:
         self._job = job
         self._writer = writer
         self._executor = executor
-        self._in_flight: tuple[Batch, Future[bool]] | None = None
+        self._in_flight: tuple[Batch, Future[Asked]] | None = None
         self._was_settled = False
         self._settling = Lock()
 
@@ -34,9 +36,13 @@ class Committer:
         return self._in_flight[0] if self._in_flight is not None else None
 
     def commit(self, batch: Batch, *, pages: int, progress: Mapping[str, Any]) -> Iterator[Progress]:
-        """Hand a batch over and report the one before, which is now done. Raises what settle() raises."""
+        """Hand a batch over and report the one before, which is now done.
+
+        Raises what settle() raises; when the job was asked to stop, not before this batch is committed too.
+        """
         job = self._job
-        told = self.settle() or self._was_settled
+        was_one, stop = self._settled()
+        told = was_one or self._was_settled
         self._was_settled = False
         calls = job.uncounted_calls()
         measures = [*batch.measures, *job.measures.take()]
@@ -45,22 +51,29 @@ class Committer:
         self._in_flight = (batch, self._executor.submit(self._writer.write, batch, pages=pages, progress=progress))
         job.pages += pages
         job.committed_progress = progress
+        if stop is not None:
+            self._settled()
+            raise stop
         if told:
             yield self.told(None)
 
     def settle(self) -> bool:
-        """Wait for the batch in flight; return whether there was one. Raises CancelledError after a cancel request."""
+        """Wait for the batch in flight; return whether there was one. Raises CancelledError and PausedError when asked to."""
+        was_one, stop = self._settled()
+        if stop is not None:
+            raise stop
+        return was_one
+
+    def _settled(self) -> tuple[bool, CancelledError | PausedError | None]:
         with self._settling:
             in_flight, self._in_flight = self._in_flight, None
         if in_flight is None:
-            return False
+            return False, None
         batch, future = in_flight
-        cancel = future.result()
+        asked = future.result()
         self._job.counts = self._job.counts.plus(batch.counts)
         self._job.parts.after_commit()
-        if cancel:
-            raise CancelledError("cancelled on request; what is committed stays")
-        return True
+        return True, stop_asked(asked, self._job.id)
 
     def settle_quietly(self) -> None:
         """Commit what is in flight because the source wants to see it; the page after is the boundary to stop at."""

@@ -11,9 +11,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from workstation_pipelines.db import sync_jobs
 from workstation_pipelines.db.data_sources import Lease
 from workstation_pipelines.db.engine import Database
-from workstation_pipelines.errors import CancelledError, FencedError, PausedError, RetryableError
+from workstation_pipelines.errors import FencedError, RetryableError
 from workstation_pipelines.model import SyncJobId
-from workstation_pipelines.sync.stopping import StopSignal
+from workstation_pipelines.sync.stopping import StopError, StopSignal, stop_asked
 
 BEAT_EVERY_S = 5.0
 
@@ -54,11 +54,10 @@ class Heartbeat:
             asked = sync_jobs.heartbeat(connection, self._lease, job_id=self._job_id)
         if self._is_over.is_set():
             return  # it ended meanwhile, of itself
-        if asked is None:
-            self._stop.request(FencedError(f"sync job {self._job_id} was ended, or taken over, by someone else"))
-        elif asked.cancel:
-            self._stop.request(CancelledError("cancelled on request; what is committed stays"))
-        elif asked.pause:
-            self._stop.request(
-                PausedError(f"paused on request: `workstation jobs resume {self._job_id}` lets it go on from there")
-            )
+        stop: StopError | None = (
+            FencedError(f"sync job {self._job_id} was ended, or taken over, by someone else")
+            if asked is None
+            else stop_asked(asked, self._job_id)
+        )
+        if stop is not None:
+            self._stop.request(stop)

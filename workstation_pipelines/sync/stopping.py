@@ -9,13 +9,24 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import Any, TypeVar
 
+from workstation_pipelines.db.sync_jobs import Asked
 from workstation_pipelines.errors import CancelledError, FencedError, PausedError
+from workstation_pipelines.model import SyncJobId
 
 GRACE_S = 10.0
 """How long a run that was told to stop may go on with what it has fetched; then that is fetched once more some day."""
 
 StopError = CancelledError | PausedError | FencedError
 _T = TypeVar("_T")
+
+
+def stop_asked(asked: Asked, job_id: SyncJobId) -> CancelledError | PausedError | None:
+    """Return the error that a job is to end with because someone asked for it; a cancel counts more than a pause."""
+    if asked.cancel:
+        return CancelledError("cancelled on request; what is committed stays")
+    if asked.pause:
+        return PausedError(f"paused on request: `workstation jobs resume {job_id}` lets it go on from there")
+    return None
 
 
 class StopSignal:
