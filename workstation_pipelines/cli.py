@@ -32,6 +32,7 @@ from workstation_pipelines.commands import (
     jobs,
     keys,
     labels,
+    process,
     reprocess,
     schedule,
     search,
@@ -88,6 +89,7 @@ app.add_typer(source.app, name="source")
 app.add_typer(documents.app, name="documents")
 app.add_typer(labels.projects_app, name="projects")
 app.add_typer(labels.tags_app, name="tags")
+app.add_typer(process.app, name="process")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(events.app, name="events")
 app.add_typer(webhooks.app, name="webhooks")

@@ -114,4 +114,4 @@ def test_source_outside_the_allowed_folders_is_told(synced: Program, folder: Pat
 def test_json_of_an_unknown_reference_is_one_object(workstation: Program) -> None:
     told = workstation("why", "absent.md", "--json")
     assert told.code == 0
-    assert set(told.value) == {"reference", "items", "unlisted", "explanation"}
+    assert set(told.value) == {"reference", "items", "unlisted", "explanation", "processed"}

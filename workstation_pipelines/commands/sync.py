@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -15,6 +13,7 @@ import typer
 
 from workstation_pipelines.commands.budget import limits_of_run
 from workstation_pipelines.commands.exits import ExitCode, of_job
+from workstation_pipelines.commands.interruption import interruptible
 from workstation_pipelines.commands.invocation import Session, open_session
 from workstation_pipelines.commands.output import AsJson, print_json, print_line, shown
 from workstation_pipelines.commands.planned import print_plan
@@ -128,7 +127,7 @@ def _run(
     result: JobResult | None = None
     try:
         with (
-            _interruptible(),
+            interruptible(),
             closing(session.workspace.sync(source, request)) as syncing,
             _shown_progress(quiet) as show,
         ):
@@ -150,19 +149,6 @@ def _next(syncing: Generator[Progress, None, JobResult]) -> Progress | JobResult
     except StopIteration as end:
         result: JobResult = end.value
         return result
-
-
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let SIGTERM end a sync as cleanly as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _interrupted(session: Session, last: Progress, duration_s: float) -> Ended:

@@ -12,7 +12,7 @@ import typer
 from workstation_pipelines.commands.invocation import Session, open_session
 from workstation_pipelines.commands.output import AsJson, print_fields, print_json, print_line, shown
 from workstation_pipelines.errors import WorkstationError
-from workstation_pipelines.model import SyncStatus
+from workstation_pipelines.model import OutcomeStatus, SyncStatus
 from workstation_pipelines.sources.contract import Coverage, Covering
 
 if TYPE_CHECKING:
@@ -47,15 +47,19 @@ def why(
         wanted = _meant(reference)
         covered = _covered(session, wanted)
         rows = _rows(session, wanted, covered)
-        outside = None if rows or covered else _outside(session, wanted[-1])
+        processed = _processed(session, wanted)
+        outside = None if rows or covered or processed else _outside(session, wanted[-1])
     items = [{"explanation": _explanation(row), **row._mapping} for row in rows]
     if as_json:
         unlisted = [] if rows else covered
-        print_json({"reference": reference, "items": items, "unlisted": unlisted, "explanation": outside})
+        told = {"reference": reference, "items": items, "unlisted": unlisted, "explanation": outside}
+        print_json({**told, "processed": processed})
         return
     for item in items:
         _print_item(item)
-    if not items:
+    for told in processed:
+        print_line(f"{shown(told['subject'])}: {told['explanation']} (job {told['processing_job_id']})")
+    if not items and not processed:
         for each in covered:
             print_line(f"{each.external_path} of {each.data_source_name}: {_told(each)}")
     if outside:
@@ -109,6 +113,26 @@ def _rows(session: Session, wanted: Sequence[str], covered: Sequence[Covered]) -
                 if (row.data_source_name, row.external_path) == (each.data_source_name, each.external_path):
                     found.setdefault((row.data_source_name, row.external_id), row)
     return list(found.values())
+
+
+def _processed(session: Session, wanted: Sequence[str]) -> list[dict[str, Any]]:
+    from workstation_pipelines.db import processing
+
+    with session.transaction() as connection:
+        rows = processing.newest_outcomes(connection, user_id=session.user_id, references=wanted)
+    return [{"explanation": _outcome(row), **row._mapping} for row in rows]
+
+
+def _outcome(row: Any) -> str:
+    if row.status == OutcomeStatus.PENDING:
+        return "it waits to be processed"
+    if row.status == OutcomeStatus.FAILED:
+        return f"failed: {row.message}"
+    if row.document_id is None:
+        return f"left out: {_SKIPPED.get(row.reason, row.reason)}"
+    if row.deleted_at is not None:
+        return "its document was deleted; processing it again stores it anew"
+    return f"here, by itself: generation {row.live_generation} with {row.chunk_count} chunks, searchable"
 
 
 def _outside(session: Session, reference: str) -> str:

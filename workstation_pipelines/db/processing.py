@@ -424,6 +424,24 @@ def outcomes(
     ).all()
 
 
+def newest_outcomes(connection: Connection, *, user_id: UserId, references: Sequence[str]) -> Sequence[Row[Any]]:
+    """Return what became last of each subject of bulk processing that is named, or whose document's id is."""
+    return connection.execute(
+        text(
+            """
+            SELECT DISTINCT ON (o.subject) o.subject, o.status, o.reason, o.message, o.document_id, o.processing_job_id,
+                   j.dagster_run_id, o.updated_at, d.live_generation, d.chunk_count, d.deleted_at
+              FROM app.processing_outcomes o
+              JOIN app.processing_jobs j ON j.user_id = o.user_id AND j.id = o.processing_job_id
+              LEFT JOIN app.documents d ON d.user_id = o.user_id AND d.id = o.document_id
+             WHERE o.user_id = :user_id AND j.kind = :kind
+               AND (o.subject = ANY(:references) OR o.document_id::text = ANY(:references))
+             ORDER BY o.subject, j.created_at DESC, j.id DESC"""
+        ),
+        {"user_id": user_id, "kind": ProcessingKind.BULK_DOCUMENT_PROCESSING.value, "references": list(references)},
+    ).all()
+
+
 def owner_of(database: Database, job_id: UUID) -> UserId | None:
     """Return whose job this is: all that a Dagster run knows at its start is the id."""
     with database.across_users() as connection:
