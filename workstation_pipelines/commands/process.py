@@ -44,7 +44,7 @@ def add(
     key: Annotated[str | None, typer.Option(help="The same key again gives the same job instead of a new one.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Read, cut, embed and store files and URLs. One that was processed before is updated, if it has changed."""
+    """Read, cut, embed and store files and URLs. What was processed before is updated if it has changed."""
     from workstation_pipelines.db import library, processing
     from workstation_pipelines.sync.subjects import given
 
@@ -153,7 +153,7 @@ def show(
 
 @app.command()
 def resume(context: typer.Context, job: TheJob, as_json: AsJson = False) -> None:
-    """Go on here with a job that waits, is paused, or lost its process; what is done already stays as it is."""
+    """Go on with a job here. It waits, is paused, or lost its process; what is done already stays as it is."""
     from workstation_pipelines.db import processing
 
     job_id = ProcessingJobId(parsed_id(job))
@@ -167,7 +167,7 @@ def resume(context: typer.Context, job: TheJob, as_json: AsJson = False) -> None
 
 @app.command()
 def cancel(context: typer.Context, job: TheJob, as_json: AsJson = False) -> None:
-    """Stop a job: at once if it waits, between two documents if it runs. What is committed stays."""
+    """Stop a job. One that runs stops between two documents; what is committed stays."""
     from workstation_pipelines.db import processing
 
     job_id = parsed_id(job)
