@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
@@ -34,6 +35,20 @@ _FORKS.set_forkserver_preload(["tests.sync.indexed", "pinecone"])
 
 def external_index(database: Database, url: str, fault: str | None = None) -> ExternalIndex:
     return ExternalIndex(database, PineconeClient(API_KEY, url=url), PREFIX, Uuid7(), Faults(fault))
+
+
+class Dead(BaseException):
+    """Raised where a process would have died."""
+
+
+class DeadAt(Faults):
+    def __init__(self, point: str) -> None:
+        super().__init__()
+        self._point = point
+
+    def reach(self, name: str) -> None:
+        if name == self._point:
+            raise Dead
 
 
 class Indexed:
@@ -146,6 +161,18 @@ class Indexed:
         process.join(60)
         assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
         return process.exitcode != 0
+
+    def drain_interrupted_at(self, point: str, *, is_told: bool = False) -> None:
+        """Drain and stop dead at a point in this process, which is quicker: nothing after it is done."""
+        index = replace(self.index, faults=DeadAt(point))
+        try:
+            drain_all(index, self.open())
+        except Dead:
+            if is_told:
+                raise
+
+    def is_tagged(self, name: str) -> bool:
+        return bool(self.ask("SELECT FROM app.document_tags WHERE document_id = %s", self.ids[name]))
 
     def time_passes(self) -> None:
         """Let every wait and every lease of the outbox come to its end."""
