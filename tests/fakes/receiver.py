@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Received:
 class Receiver:
     """`answers` are given one a request, then 204: a status code, or a function that gives one after what it does.
 
-    Of a path `/N` the answer is always N, of `/hangs` none before the end of the test. `redirect_to` is where redirects lead.
+    Of a path `/N` the answer is always N, of `/hangs` none before the end of the test,
+    of `/drips` one that never ends. `redirect_to` is where redirects lead.
     """
 
     def __init__(self) -> None:
@@ -45,6 +47,15 @@ class Receiver:
         """An answer that does not come before the end of the test."""
         self.released.wait(20)
         return 204
+
+    def drip(self, answer: BinaryIO) -> None:
+        """An answer of which a byte comes now and then, so that no single wait is long."""
+        with suppress(OSError):
+            answer.write(b"HTTP/1.0 200 OK\r\nx-long: ")
+            for _ in range(60):
+                if self.released.wait(0.05):
+                    return
+                answer.write(b"x")
 
     def take(self) -> list[Received]:
         """Return what came since the last time."""
@@ -69,6 +80,9 @@ def _handler(receiver: Receiver) -> type[BaseHTTPRequestHandler]:
             step = self.path.strip("/")
             if step == "hangs":
                 receiver.hang()
+            if step == "drips":
+                receiver.drip(self.wfile)
+                return
             answer = int(step) if step.isdigit() else (receiver.answers.pop(0) if receiver.answers else 204)
             code = answer() if callable(answer) else answer
             try:

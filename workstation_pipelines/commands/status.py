@@ -17,7 +17,9 @@ _EVENTS_SHOWN = 5
 
 
 def status(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show every source: state, last and next sync, backlog, freshness, cost.
+    """Show how every source stands.
+
+    State, last and next sync, open failures, freshness and cost of each.
 
     Backlog is what waits to be done: failed items that are due again, documents to index anew, jobs to start.
     """

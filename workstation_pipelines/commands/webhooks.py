@@ -105,7 +105,10 @@ def send_test(context: typer.Context, name: Name, as_json: AsJson = False) -> No
 
 @app.command()
 def enable(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Tell a disabled webhook again, beginning with what waits for it."""
+    """Tell a disabled webhook again.
+
+    It begins with what waits for it.
+    """
     from workstation_pipelines.sync import webhooks
 
     with open_session(context) as session, _sender(session) as sender:
