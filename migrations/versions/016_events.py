@@ -17,6 +17,10 @@ TABLES = """
 ALTER TABLE app.data_sources ADD COLUMN freshness_minutes integer
     CONSTRAINT data_sources_freshness CHECK (freshness_minutes = 0 OR freshness_minutes BETWEEN 5 AND 527040);
 
+-- What a paused job waits for, besides its owner.
+ALTER TABLE app.sync_jobs ADD COLUMN paused_by text
+    CONSTRAINT sync_jobs_paused_by CHECK (paused_by IN ('vendor', 'budget'));
+
 CREATE TABLE app.events (
     id uuid PRIMARY KEY,
     user_id text NOT NULL CHECK (user_id <> ''),
@@ -144,15 +148,17 @@ BEGIN
         found_kind := 'sync_failed'; found_severity := 'error';
     ELSIF NEW.status = 'needs_confirmation' THEN
         found_kind := 'confirmation_needed'; found_severity := 'warning';
-    ELSIF NEW.status = 'paused' AND to_jsonb(NEW) ->> 'paused_by' = 'budget' THEN
+    ELSIF NEW.status = 'paused' AND NEW.paused_by = 'budget' THEN
         found_kind := 'budget_reached'; found_severity := 'warning';
-    ELSIF NEW.status = 'paused' THEN
+    ELSIF NEW.status = 'paused' AND NOT NEW.pause_requested THEN  -- who asked for it knows
         found_kind := 'sync_paused'; found_severity := 'info';
-    ELSIF NEW.status IN ('completed', 'completed_with_errors') THEN
-        PERFORM app.resolve_events(NEW.user_id, NEW.data_source_id,
-                                   ARRAY['sync_failed', 'sync_paused', 'budget_reached']);
-    ELSE
+    END IF;
+    -- Not when it merely goes on: one that pauses every hour is one thing to know.
+    IF NEW.status IN ('completed', 'completed_with_errors', 'failed', 'cancelled') THEN
         PERFORM app.resolve_events(NEW.user_id, NEW.data_source_id, ARRAY['sync_paused', 'budget_reached']);
+    END IF;
+    IF NEW.status IN ('completed', 'completed_with_errors') THEN
+        PERFORM app.resolve_events(NEW.user_id, NEW.data_source_id, ARRAY['sync_failed']);
     END IF;
     IF found_kind IS NOT NULL THEN
         PERFORM app.open_event(gen_random_uuid(), NEW.user_id, found_kind, found_severity, NEW.data_source_id, NEW.id,

@@ -92,15 +92,32 @@ def test_ordinary_status_opens_nothing(shared: Database, alice: UserId, source: 
     assert listed(shared, alice, is_open=False) == []
 
 
-@pytest.mark.parametrize("status", ["running", "cancelled"])
-def test_pause_is_over_when_the_job_goes_on_or_is_given_up(
+@pytest.mark.parametrize("status", ["completed", "cancelled", "failed"])
+def test_pause_is_over_when_the_job_ends_and_not_when_it_goes_on_to_pause_again(
     shared: Database, alice: UserId, source: UUID, status: str
 ) -> None:
     job_id = add_job(shared, alice, source, "paused")
-    add_job(shared, alice, source, "failed")
-    assert listed(shared, alice) == [("sync_failed", 1), ("sync_paused", 1)]
+    for _ in range(2):
+        set_job(shared, alice, job_id, "running")
+        set_job(shared, alice, job_id, "paused")
+    assert listed(shared, alice) == [("sync_paused", 3)]
+    set_job(shared, alice, job_id, "running")
     set_job(shared, alice, job_id, status)
-    assert listed(shared, alice) == [("sync_failed", 1)]
+    assert listed(shared, alice) == ([("sync_failed", 1)] if status == "failed" else [])
+
+
+def test_pause_for_a_budget_says_so_and_one_that_was_asked_for_is_no_event(
+    shared: Database, alice: UserId, source: UUID
+) -> None:
+    job_id = add_job(shared, alice, source, "running")
+    pause = "UPDATE app.sync_jobs SET status = 'paused', paused_by = :by, pause_requested = :asked WHERE id = :id"
+    shared.query_with_rls(alice, pause, {"id": job_id, "by": "budget", "asked": False})
+    assert listed(shared, alice) == [("budget_reached", 1)]
+    set_job(shared, alice, job_id, "running")
+    set_job(shared, alice, job_id, "completed")
+    assert listed(shared, alice) == []
+    shared.query_with_rls(alice, pause, {"id": job_id, "by": None, "asked": True})
+    assert listed(shared, alice) == []
 
 
 def test_failure_that_is_repeated_counts_up_until_it_is_resolved(shared: Database, alice: UserId, source: UUID) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, BinaryIO, Self
+from io import BufferedIOBase
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Receiver:
         self.released.wait(20)
         return 204
 
-    def drip(self, answer: BinaryIO) -> None:
+    def drip(self, answer: BufferedIOBase) -> None:
         """An answer of which a byte comes now and then, so that no single wait is long."""
         with suppress(OSError):
             answer.write(b"HTTP/1.0 200 OK\r\nx-long: ")

@@ -83,6 +83,7 @@ def test_a_month_s_budget_pauses_until_the_next_and_goes_on_when_raised(
     assert ask("SELECT pause_requested FROM app.sync_jobs") == [(False,)]
     assert "budget of yours of 0.0000008 USD a month has 0.0000008 USD spent" in paused.message
     assert account_place.sync().counts.created == 0
+    assert ask("SELECT kind, occurrences, resolved_at FROM app.events") == [("budget_reached", 2, None)]
     next_month = "((date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month') AT TIME ZONE 'UTC')"
     waits = f"not_before BETWEEN {next_month} AND {next_month} + interval '1 minute'"
     ((is_next, cost),) = ask(f"SELECT {waits}, cost FROM app.sync_jobs WHERE items_created = 5")  # noqa: S608 - ours
@@ -96,6 +97,7 @@ def test_a_month_s_budget_pauses_until_the_next_and_goes_on_when_raised(
     put(database, BudgetPeriod.DAY, Decimal(10_000), BudgetUnit.TOKENS, account_place.wish)
     last = account_place.sync()
     assert (last.status, last.counts.created) == (JobStatus.COMPLETED, 3)
+    assert ask("SELECT count(*) FROM app.events WHERE resolved_at IS NULL") == [(0,)]
     assert ask("SELECT sum(quantity), sum(cost) FROM app.billing_records") == [(96, 96 * TOKEN_PRICE)]
 
 

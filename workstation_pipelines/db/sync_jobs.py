@@ -42,7 +42,7 @@ _START = text(
     ON CONFLICT (id) DO UPDATE
        SET status = 'running', fence = excluded.fence, progress_data = excluded.progress_data,
            dagster_run_id = excluded.dagster_run_id, started_at = now(), heartbeat_at = now(), completed_at = NULL,
-           not_before = NULL, error_message = '', stop_requested_at = NULL
+           not_before = NULL, error_message = '', stop_requested_at = NULL, paused_by = NULL
      WHERE sync_jobs.user_id = excluded.user_id AND sync_jobs.data_source_id = excluded.data_source_id
        AND sync_jobs.status IN ('pending', 'paused') AND NOT (sync_jobs.cancel_requested OR sync_jobs.pause_requested)
     RETURNING pages, items_found AS found, items_created AS created, items_updated AS updated,
@@ -73,6 +73,7 @@ _END = text(
        SET status = CASE WHEN :is_on_request AND NOT pause_requested THEN 'pending' ELSE :status END,
            error_message = :message, completed_at = now(), heartbeat_at = now(), stop_requested_at = NULL,
            pause_requested = pause_requested OR :is_held,
+           paused_by = :paused_by,
            provider_calls = provider_calls + :provider_calls,
            not_before = CASE WHEN CAST(:wait_s AS double precision) IS NULL THEN NULL
                              ELSE now() + make_interval(secs => :wait_s) END
@@ -218,11 +219,12 @@ def end(
     fence: int | None = None,
     is_on_request: bool = False,
     is_held: bool = False,
+    paused_by: str | None = None,
 ) -> bool:
     """Close a running job; return whether it was. One that has ended, or is of another fence by now, is left as it is.
 
     One that pauses on request, and was resumed before it did, is pending. One `is_held` waits until someone resumes it, or
-    syncs anew.
+    syncs anew. `paused_by` is what a paused one waits for, `vendor` or `budget`, and None when that is its owner.
     """
     ended = connection.execute(
         _END,
@@ -232,6 +234,7 @@ def end(
             "status": status.value,
             "is_on_request": is_on_request,
             "is_held": is_held,
+            "paused_by": paused_by,
             "message": message[:2000],
             "wait_s": wait_s,
             "provider_calls": provider_calls,

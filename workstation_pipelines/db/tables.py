@@ -201,7 +201,7 @@ sync_jobs = _entity(
     _bool("cancel_requested", "pause_requested", "confirm_deletes", "deletes_refused"),
     _int("priority"),
     _id("merged_into", nullable=True),
-    _text("dagster_run_id", "idempotency_key", nullable=True),
+    _text("dagster_run_id", "idempotency_key", "paused_by", nullable=True),
     _moment("not_before", "heartbeat_at", "stop_requested_at", "started_at", "completed_at"),
     UniqueConstraint("user_id", "idempotency_key", name="sync_jobs_idempotency_key"),
     _belongs_to("sync_jobs_data_source_fk", "data_source_id", "data_sources", "CASCADE"),

@@ -278,7 +278,9 @@ class _Run:
         if isinstance(stop, PausedError):
             self.end(JobStatus.PAUSED, stop.message, is_on_request=True)
         else:  # a run's budget ends with the run: nothing but its owner's wish begins another
-            self.end(JobStatus.PAUSED, stop.message, wait_s=stop.wait_s, is_held=stop.wait_s is None)
+            paused_by = "budget" if isinstance(stop, BudgetReachedError) else "vendor"
+            is_held = stop.wait_s is None
+            self.end(JobStatus.PAUSED, stop.message, wait_s=stop.wait_s, is_held=is_held, paused_by=paused_by)
         return self._result(JobStatus.PAUSED, stop.message)
 
     def fail(self, error: WorkstationError) -> None:
@@ -295,6 +297,7 @@ class _Run:
         connection_status: str | None = None,
         is_on_request: bool = False,
         is_held: bool = False,
+        paused_by: str | None = None,
     ) -> None:
         """Close the job row. If even that fails, the next run finds the job unfinished and buries it."""
         try:
@@ -310,6 +313,7 @@ class _Run:
                     fence=self._lease.fence,
                     is_on_request=is_on_request,
                     is_held=is_held,
+                    paused_by=paused_by,
                 )
                 if was_running and status is JobStatus.NEEDS_CONFIRMATION:  # one question at a time
                     sync_jobs.supersede_unconfirmed(connection, self._lease, successor=self._job.id)
