@@ -180,3 +180,11 @@ def test_gone_is_told_by_the_status_alone(vendor: PlainVendor) -> None:
     with pytest.raises(ItemGoneError):
         api.download(CONTENT, path={"item_id": "1"}, limit_bytes=10)
     api.close()
+
+
+def test_call_that_waits_gives_up_when_its_api_is_closed_meanwhile(vendor: PlainVendor) -> None:
+    pacer = CountingPacer(waits_s=[2.0])
+    api = open_api(vendor.url, pacer=pacer, sleep=lambda _wait_s: api.close())
+    with pytest.raises(SourceUnavailableError, match="closed"):
+        api.json(LIST)
+    assert vendor.requests == []
