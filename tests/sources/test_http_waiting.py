@@ -15,7 +15,7 @@ from workstation_pipelines.errors import (
     SourceUnavailableError,
     UnexpectedReplyError,
 )
-from workstation_pipelines.sources.http import PageTokens
+from workstation_pipelines.sources.http import PageTokens, VendorApi
 
 
 @pytest.fixture
@@ -184,7 +184,7 @@ def test_gone_is_told_by_the_status_alone(vendor: PlainVendor) -> None:
 
 def test_call_that_waits_gives_up_when_its_api_is_closed_meanwhile(vendor: PlainVendor) -> None:
     pacer = CountingPacer(waits_s=[2.0])
-    api = open_api(vendor.url, pacer=pacer, sleep=lambda _wait_s: api.close())
+    api: VendorApi = open_api(vendor.url, pacer=pacer, sleep=lambda _wait_s: api.close())
     with pytest.raises(SourceUnavailableError, match="closed"):
         api.json(LIST)
     assert vendor.requests == []
