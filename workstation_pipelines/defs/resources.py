@@ -55,7 +55,7 @@ def workspace_resource(load_settings: Callable[[], Settings]) -> dg.ResourceDefi
     """Return a resource that lives as long as a run or a tick and is closed with it."""
 
     def provide(context: dg.InitResourceContext) -> Iterator[WorkspaceResource]:
-        resource = WorkspaceResource(load_settings, context.run_id)
+        resource = WorkspaceResource(load_settings, context.run.run_id if context.run else None)
         try:
             yield resource
         finally:
