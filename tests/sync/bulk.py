@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import mkstemp
@@ -19,11 +19,12 @@ from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import WorkstationError
 from workstation_pipelines.identity import utc_now
 from workstation_pipelines.index.contract import Extractor
-from workstation_pipelines.model import ProcessingJobId, ProcessingKind, UserId
+from workstation_pipelines.model import IndexConfigId, ProcessingJobId, ProcessingKind, UserId
 from workstation_pipelines.settings import libpq_url
 from workstation_pipelines.sources.web import WebFetcher
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.processing import ProcessingParts, ProcessingResult, drive, run_processing
+from workstation_pipelines.sync.vectorize import Vectorizer
 
 ALICE = UserId("alice")
 
@@ -68,6 +69,7 @@ class Bench:
     fetcher: WebFetcher = field(default_factory=lambda: WebFetcher(clock=utc_now))
     folder_roots: tuple[Path, ...] | None = None
     user_id: UserId = ALICE
+    others: Callable[[IndexConfigId], Vectorizer] | None = None
 
     def parts(self, fault: str | None = None) -> ProcessingParts:
         return ProcessingParts(
@@ -75,10 +77,14 @@ class Bench:
             fetcher=self.fetcher,
             folder_roots=self.folder_roots,
             extractor=self.extractor,
-            vectorizer=vectorizer(self.database, self.user_id, self.embedder),
+            vectorizer=self._vectorizer(),
             new_id=new_id,
             faults=Faults(fault),
         )
+
+    def _vectorizer(self) -> Vectorizer:
+        plain = vectorizer(self.database, self.user_id, self.embedder)
+        return Vectorizer(FixedSplitter(), self.embedder, plain.config, plain.token_price, others=self.others)
 
     def work(self, job_id: ProcessingJobId, fault: str | None = None) -> ProcessingResult:
         return drive(run_processing(self.parts(fault), user_id=self.user_id, job_id=job_id))

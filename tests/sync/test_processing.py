@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -15,14 +16,15 @@ from numpy.typing import NDArray
 
 from tests.hostile import poison
 from tests.sync.bulk import ALICE, Bench, enqueue
-from tests.sync.parts import DigestEmbedder, PlainExtractor
+from tests.sync.parts import DigestEmbedder, FixedSplitter, PlainExtractor
 from workstation_pipelines.db import documents, library, processing, uploads
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import InvalidRequestError, NotFoundError, SourceUnavailableError
-from workstation_pipelines.model import Content, Extracted, JobStatus, ProcessingKind
+from workstation_pipelines.model import Content, Extracted, IndexConfigId, JobStatus, ProcessingKind
 from workstation_pipelines.sync import processing as engine
 from workstation_pipelines.sync.index import check
 from workstation_pipelines.sync.subjects import given, upload_subject
+from workstation_pipelines.sync.vectorize import Vectorizer
 from workstation_pipelines.text.extract import ExtractionLimits, SandboxedExtractor
 
 POISON = ("encrypted docx", "truncated pdf", "zip bomb", "billion laughs", "blank text")
@@ -78,6 +80,28 @@ def test_again_updates_what_changed_and_embeds_nothing_else(bench: Bench, tmp_pa
     ]
     job = bench.job(job_id)
     assert (job.status, job.chunks_embedded, job.documents_skipped) == ("completed", 1, 2)
+
+
+def test_document_with_index_settings_of_its_own_keeps_them(bench: Bench, tmp_path: Path) -> None:
+    subject = write(tmp_path, "a.txt", "one")
+    bench.process(subject)
+    vectorizer = bench.parts().vectorizer
+    chosen = replace(vectorizer.config, id=IndexConfigId(uuid4()), chunk_tokens=80)
+    [row] = bench.ask("SELECT id FROM app.documents")
+    bench.ask(
+        """INSERT INTO app.index_configs (id, user_id, embedder, model, dimensions, chunk_tokens, overlap_tokens)
+           VALUES (:id, 'alice', :embedder, :model, :dimensions, 80, 0)""",
+        id=chosen.id, embedder=chosen.embedder, model=chosen.model, dimensions=chosen.dimensions,
+    )  # fmt: skip
+    bench.ask(
+        "INSERT INTO app.index_settings (id, user_id, document_id, index_config_id) VALUES (:id, 'alice', :document, :config)",
+        id=uuid4(), document=row.id, config=chosen.id,
+    )  # fmt: skip
+    bench.others = lambda _config_id: Vectorizer(FixedSplitter(), bench.embedder, chosen)
+    write(tmp_path, "a.txt", "two")
+    bench.process(subject)
+    assert bench.ask("SELECT index_config_id FROM app.documents")[0][0] == chosen.id
+    assert bench.outcomes(bench.process(subject)) == [("skipped", "unchanged")]
 
 
 def test_deleted_document_comes_back_under_its_id_when_it_is_processed_again(bench: Bench, tmp_path: Path) -> None:

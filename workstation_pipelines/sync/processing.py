@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -60,6 +60,7 @@ class ProcessingParts:
     vectorizer: Vectorizer
     new_id: NewId
     faults: Faults = field(default_factory=Faults)
+    after_commit: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +202,7 @@ class _Run:
         done, _ = wait(self._under_way, timeout=timeout_s, return_when=FIRST_COMPLETED)
         for future in done:
             subject = self._under_way.pop(future)
+            self._parts.after_commit()
             yield Processed(self._attempt.job_id, subject.subject, future.result())
 
     def _take(self) -> Subject | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from workstation_pipelines.db import documents, library, origins, vectors
+from workstation_pipelines.db import documents, index_settings, library, origins, vectors
 from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.origins import StoredOrigin
@@ -48,11 +49,15 @@ class _Piece:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A subject with all that is new in it cut, before it has vectors. `stored` is what was known of its origin."""
+    """A subject with all that is new in it cut, before it has vectors. `stored` is what was known of its origin.
+
+    `using` cuts and embeds under the index config that is wanted for it.
+    """
 
     read: Read
     pieces: Sequence[_Piece]
     stored: Sequence[StoredOrigin]
+    using: Vectorizer
 
     @property
     def document_id(self) -> DocumentId:
@@ -105,25 +110,29 @@ class StandaloneDocuments:
         """Cut what is not stored like this already. Raises SkipItemError, RetryableError."""
         with self._database.transaction_with_rls(self._user_id) as connection:
             stored = origins.find(connection, user_id=self._user_id, origin=read.origin)
+            wanted = index_settings.of_documents(
+                connection, user_id=self._user_id, document_ids=[each.document_id for each in stored[:1]]
+            )
+        using = self._vectorizer.of(wanted.get(stored[0].document_id) if stored else None)
         root_id = stored[0].document_id if stored else DocumentId(self._new_id())
         known = {each.origin: each for each in stored}
-        pieces = [self._piece(read, root_id, known, key, content, text) for key, content, text in texts]
+        pieces = [self._piece(using, read, root_id, known, key, content, text) for key, content, text in texts]
         if pieces[0].cuts is not None and not pieces[0].cuts:
             raise UnreadableContentError(
                 f"{read.content.name}: nothing in its text can be searched for: open it and look", reason="no_text"
             )
-        return Prepared(read, [piece for piece in pieces if piece.cuts is None or piece.cuts], stored)
+        return Prepared(read, [piece for piece in pieces if piece.cuts is None or piece.cuts], stored, using)
 
     def vectorize(self, prepared: Prepared) -> Vectorized:
         """Return the vectors of what was cut. Raises RetryableError, InvalidRequestError: for this subject as for any."""
         cuts = (cut for piece in prepared.pieces for cut in piece.cuts or ())
-        return self._vectorizer.vectorize(cuts, self._embedded_before)
+        return prepared.using.vectorize(cuts, partial(self._embedded_before, prepared.using))
 
     def usages(self, prepared: Prepared, vectorized: Vectorized, *, job_id: UUID) -> list[Usage]:
         """Return what the vectors are to be billed."""
         cuts = ((piece.document_id, piece.cuts or ()) for piece in prepared.pieces)
         tokens = vectorized.tokens_by_document(cuts)
-        return self._vectorizer.usages(tokens, data_source_id=None, job_id=job_id)
+        return prepared.using.usages(tokens, data_source_id=None, job_id=job_id)
 
     def store(self, connection: Connection, prepared: Prepared, vectorized: Vectorized, labels: Labels) -> bool:
         """Store what is new, in the caller's transaction; False when another process has stored this origin meanwhile.
@@ -139,9 +148,7 @@ class StandaloneDocuments:
             user_id=user_id,
             data_source_id=None,
             project_id=labels.project_id,
-            writes=[
-                self._write(prepared.read, piece, vectorized) for piece in prepared.pieces if piece.cuts is not None
-            ],
+            writes=[self._write(prepared, piece, vectorized) for piece in prepared.pieces if piece.cuts is not None],
             packer=self._packer,
         )
         for piece in prepared.pieces:
@@ -174,6 +181,7 @@ class StandaloneDocuments:
 
     def _piece(
         self,
+        using: Vectorizer,
         read: Read,
         root_id: DocumentId,
         known: Mapping[str, StoredOrigin],
@@ -196,11 +204,12 @@ class StandaloneDocuments:
         )
         if stored is not None and not stored.is_deleted:
             known_text = (stored.content_hash, stored.index_config_id)
-            if known_text == (piece.digest, self._vectorizer.config.id):
+            if known_text == (piece.digest, using.config.id):
                 return piece
-        return replace(piece, cuts=self._vectorizer.cut(extracted.text, extracted.headings, extracted.language))
+        return replace(piece, cuts=using.cut(extracted.text, extracted.headings, extracted.language))
 
-    def _write(self, read: Read, piece: _Piece, vectorized: Vectorized) -> DocumentWrite:
+    def _write(self, prepared: Prepared, piece: _Piece, vectorized: Vectorized) -> DocumentWrite:
+        read = prepared.read
         return DocumentWrite(
             id=piece.document_id,
             is_new=piece.stored is None,
@@ -216,7 +225,7 @@ class StandaloneDocuments:
             text=piece.extracted.text,
             headings=piece.extracted.headings,
             generation=(piece.stored.live_generation if piece.stored is not None else 0) + 1,
-            index_config_id=self._vectorizer.config.id,
+            index_config_id=prepared.using.config.id,
             chunks=vectorized.chunks(piece.cuts or ()),
         )
 
@@ -231,8 +240,8 @@ class StandaloneDocuments:
             for document_id in document_ids:
                 library.tag(connection, user_id=user_id, document_id=document_id, tag_id=tag_id)
 
-    def _embedded_before(self, hashes: Iterable[bytes]) -> Mapping[bytes, bytes]:
+    def _embedded_before(self, using: Vectorizer, hashes: Iterable[bytes]) -> Mapping[bytes, bytes]:
         with self._database.transaction_with_rls(self._user_id) as connection:
             return vectors.embedded_before(
-                connection, user_id=self._user_id, index_config_id=self._vectorizer.config.id, text_hashes=hashes
+                connection, user_id=self._user_id, index_config_id=using.config.id, text_hashes=hashes
             )

@@ -351,7 +351,9 @@ class Workspace:
         return self._in_step(
             user_id,
             parts.vectorizer.config,
-            lambda _nudge: run_processing(parts, user_id=user_id, job_id=job_id, dagster_run_id=dagster_run_id),
+            lambda nudge: run_processing(
+                replace(parts, after_commit=nudge), user_id=user_id, job_id=job_id, dagster_run_id=dagster_run_id
+            ),
         )
 
     def reprocess(
