@@ -349,6 +349,32 @@ def live_ids(
     return {row.id: [(row.live_generation, ordinal) for ordinal in row.ordinals] for row in rows}
 
 
+def some_live_ids(
+    connection: Connection, namespace: IndexNamespace, *, data_source_id: UUID, at_most: int
+) -> dict[UUID, list[tuple[int, int]]]:
+    """Return the same of some documents of a source, others each time, without those that searches may not see yet."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT d.id, d.live_generation, ARRAY(
+                   SELECT c.ordinal FROM app.chunks c
+                    WHERE c.user_id = d.user_id AND c.document_id = d.id AND c.generation = d.live_generation
+                      AND c.embedding IS NOT NULL ORDER BY c.ordinal) AS ordinals
+              FROM app.documents d
+              JOIN app.index_configs i ON i.user_id = d.user_id AND i.id = d.index_config_id
+             WHERE d.user_id = :user_id AND d.data_source_id = :source AND d.deleted_at IS NULL
+               AND i.dimensions = :dimensions
+               AND NOT EXISTS (SELECT FROM app.index_outbox o WHERE o.user_id = d.user_id
+                                  AND o.namespace_id = :namespace_id AND o.document_id = d.id)
+               AND NOT EXISTS (SELECT FROM app.index_sent s WHERE s.user_id = d.user_id
+                                  AND s.namespace_id = :namespace_id AND s.document_id = d.id AND NOT s.is_visible)
+             ORDER BY random() LIMIT :at_most"""
+        ),
+        {**_of(namespace), "dimensions": namespace.dimensions, "source": data_source_id, "at_most": at_most},
+    )
+    return {row.id: [(row.live_generation, ordinal) for ordinal in row.ordinals] for row in rows}
+
+
 _WANTED = """
     unnest(CAST(:ids AS uuid[]), CAST(:generations AS int[]), CAST(:chunks AS int[])) AS w (id, generation, chunks)"""
 

@@ -5,7 +5,7 @@ Results carry counts and ids, never a title, a path or a text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -28,10 +28,11 @@ IDS_NAMED = 20
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """One source: its state, and how its index agrees with its documents."""
+    """One source: its state, and how its index agrees with its documents. `outside` are problems of one at Pinecone."""
 
     state: SourceState
     index: Report
+    outside: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,10 @@ def _index(health: Health) -> dict[str, int]:
     }
 
 
+def _outside(health: Health) -> dict[str, int]:
+    return dict(health.outside)
+
+
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 CHECKS = {
     "last_sync_completed": Check("items", WARN, "The newest sync ended completed, with no item failed.", _unfinished),
@@ -116,6 +121,12 @@ CHECKS = {
         "Every live document has its chunks, every chunk its vector, and none is left over.",
         _index,
     ),
+    "index_outside_agrees": Check(
+        "embeddings",
+        WARN,
+        "An index outside the database, where there is one, holds just the vectors of some documents that were picked.",
+        _outside,
+    ),
 }
 
 
@@ -130,13 +141,18 @@ def examine(workspace: Workspace, user_id: UserId, data_source_id: UUID) -> Heal
     """Look at one source; None when it was removed."""
     from workstation_pipelines.db.health import of_source
     from workstation_pipelines.sync.index import check
+    from workstation_pipelines.sync.index_repair import check_some
 
     with workspace.database.transaction_with_rls(user_id) as connection:
         state = of_source(connection, user_id=user_id, data_source_id=data_source_id, counts_texts=True)
     if state is None:
         return None
     vectorizer = workspace.vectorizer(user_id)
-    return Health(state, check(workspace.database, vectorizer, user_id=user_id, data_source_id=data_source_id))
+    outside: Mapping[str, int] = {}
+    if workspace.external_index is not None:
+        outside = check_some(workspace.external_index, user_id=user_id, data_source_id=data_source_id)
+    report = check(workspace.database, vectorizer, user_id=user_id, data_source_id=data_source_id)
+    return Health(state, report, outside)
 
 
 def examine_all(workspace: Workspace, source_type: SourceType) -> list[Health]:

@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from itertools import groupby
 from uuid import UUID
 
-from workstation_pipelines.db import index_outbox
+from workstation_pipelines.db import index_namespaces, index_outbox
 from workstation_pipelines.db.index_namespaces import IndexNamespace
 from workstation_pipelines.db.index_outbox import Sent
+from workstation_pipelines.errors import WorkstationError
 from workstation_pipelines.index.pinecone_store import metadata, parsed_id, vector_id
+from workstation_pipelines.model import UserId
 from workstation_pipelines.sync.outbox import Drained, ExternalIndex, drain_all, look_how_far
 
 DOCUMENTS_A_STEP = 500
 DOCUMENTS_SAMPLED = 100
+DOCUMENTS_LISTED = 10
 MOST_NAMED = 1000
 MOST_UNSETTLED = 1_000_000
 
@@ -89,6 +92,31 @@ def check_index(index: ExternalIndex, namespace: IndexNamespace) -> IndexReport:
         wrong,
         comparison.strange_ids[:MOST_NAMED],
     )
+
+
+def check_some(index: ExternalIndex, *, user_id: UserId, data_source_id: UUID) -> dict[str, int]:
+    """Compare the vectors of some documents of a source, others each time; return how many of what are wrong, by name.
+
+    A request a document, so for use after each sync. An index that gives no answer is a problem, not an error.
+    """
+    problems = {"vectors_missing": 0, "vectors_too_many": 0, "documents_put_off": 0, "unreachable": 0}
+    with index.database.transaction_with_rls(user_id) as connection:
+        namespaces = index_namespaces.all_of(connection, user_id=user_id)
+    for namespace in namespaces:
+        with index.database.transaction_with_rls(user_id) as connection:
+            problems["documents_put_off"] += index_outbox.backlog(connection, namespace).failing
+            some = index_outbox.some_live_ids(
+                connection, namespace, data_source_id=data_source_id, at_most=DOCUMENTS_LISTED
+            )
+        try:
+            for document_id, chunks in some.items():
+                wanted = {vector_id(document_id, *chunk) for chunk in chunks}
+                held = set(index.client.list_ids(namespace.host, namespace.name, prefix=f"{document_id}#"))
+                problems["vectors_missing"] += len(wanted - held)
+                problems["vectors_too_many"] += len(held - wanted)
+        except WorkstationError:
+            problems["unreachable"] += 1
+    return problems
 
 
 def repair_index(index: ExternalIndex, namespace: IndexNamespace, report: IndexReport) -> Drained:
