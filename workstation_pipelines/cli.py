@@ -39,6 +39,7 @@ from workstation_pipelines.commands import (
     source,
     status,
     sync,
+    transform,
     webhooks,
     why,
 )
@@ -90,6 +91,7 @@ app.add_typer(documents.app, name="documents")
 app.add_typer(labels.projects_app, name="projects")
 app.add_typer(labels.tags_app, name="tags")
 app.add_typer(process.app, name="process")
+app.add_typer(transform.app, name="transform")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(events.app, name="events")
 app.add_typer(webhooks.app, name="webhooks")

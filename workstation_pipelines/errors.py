@@ -11,6 +11,7 @@ WorkstationError
 │   ├── UnsupportedContentError     a kind of file without text, a scanned PDF, an empty file
 │   ├── ItemTooLargeError           above a cap
 │   ├── UnreadableContentError      encrypted, corrupt, a bomb, a parser that died: a failure until the item changes
+│   ├── FilteredError(rule)         a rule of its owner's leaves it out
 │   └── ItemGoneError               it was listed, and is not there any more
 ├── BusyError                       another run holds this data source
 ├── FencedError                     this run lost its lease to a newer one: stop, write nothing
@@ -95,6 +96,14 @@ class UnreadableContentError(SkipItemError):
     """Raised for content that should have text but cannot be read: encrypted, corrupt, hostile."""
 
     stored_as = "failed"
+
+
+class FilteredError(SkipItemError):
+    """Raised when `rule`, one of its owner's own, leaves an item out."""
+
+    def __init__(self, message: str, *, rule: str) -> None:
+        super().__init__(message, reason="filtered")
+        self.rule = rule
 
 
 class ItemGoneError(SkipItemError):

@@ -215,7 +215,7 @@ class Page:
 class ItemFailure:
     """Why one item is not (or no longer freshly) stored; becomes a row of the failure ledger.
 
-    `stage` is list, fetch, extract, chunk or embed. `reason` is a short stable code such as `encrypted`; `message`
+    `stage` is list, fetch, extract, rules, chunk or embed. `reason` is a short stable code such as `encrypted`; `message`
     tells the user what failed, why, and what to do. `permanent` failures are tried again only when the item changes.
     """
 
@@ -242,8 +242,10 @@ class KnownItem:
 class StoredItem:
     """An item as the database holds it, with what the engine needs of its document.
 
-    `retry_due` is true when failed work on it, or on something inside it, is due again. `is_document_deleted` marks a
-    tombstone. `wanted_index_config_id` is what somebody chose for its document, None where nobody did.
+    `retry_due` is true when failed work on it, or on something inside it, is due again, or changed rules need it fetched.
+    `is_document_deleted` marks a tombstone. `wanted_index_config_id` is what somebody chose for its document, None where
+    nobody did. `rules_hash` is of the rules that made the document, `item_rules_hash` of those that left the item out or
+    failed on it.
     """
 
     external_id: str
@@ -267,6 +269,8 @@ class StoredItem:
     external_created_at: datetime | None = None
     place: str | None = None
     wanted_index_config_id: UUID | None = None
+    rules_hash: str = ""
+    item_rules_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)

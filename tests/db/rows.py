@@ -25,6 +25,7 @@ from workstation_pipelines.db import (
     sync_failures,
     sync_items,
     sync_jobs,
+    transformations,
     uploads,
     vectors,
     webhooks,
@@ -34,6 +35,7 @@ from workstation_pipelines.db.data_sources import DataSource, Lease
 from workstation_pipelines.db.documents import ChunkWrite, DocumentWrite
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.sync_items import ItemWrite
+from workstation_pipelines.db.transformations import Transformation
 from workstation_pipelines.model import (
     Chunk,
     Container,
@@ -270,6 +272,8 @@ def populate(database: Database, user_id: UserId) -> Library:
             config={},
             project_id=project,
         )
+        rule = Transformation("no numbers", "redact", {"kinds": ["phone"]}, data_source_id=source.id, is_active=False)
+        transformations.add(connection, user_id=user_id, transformation_id=uuid4(), rule=rule)
         uploads.add(connection, user_id=user_id, upload_id=uuid4(), name="a.txt", mime_type="", body=b"some text")
         _add_build(connection, user_id, project, write.id, config.id)
         namespace = add_index(connection, user_id)

@@ -25,6 +25,7 @@ Admin = psycopg.Connection[Any]
 TABLES = sorted(table.name for table in tables.metadata.sorted_tables)
 VIEWS = [
     "daily_cost_summary",
+    "data_source_rules",
     "data_source_summary",
     "document_index_settings",
     "document_lineage",

@@ -183,14 +183,21 @@ def test_stored_texts_of_live_documents_come_in_order(database: Database, alices
 
 
 def test_census_counts_what_there_is_and_what_there_should_be(database: Database, alices: Library) -> None:
-    sound = {"documents": 1, "chunks_expected": 2, "chunks": 2, "vectors": 2, "strays": 0}
+    sound = {"documents": 1, "chunks_expected": 2, "chunks": 2, "vectors": 2, "strays": 0, "rules_changed": 0}
     assert _census(database) == _census(database, alices.source.id) == sound
     assert set(_census(database, uuid4()).values()) == {0}
     _store(database, alices, document_write("0123456789x", config_id=alices.config.id, with_vectors=False))
     database.query_with_rls(
         ALICE, "DELETE FROM app.chunks WHERE document_id = :id AND ordinal = 0", {"id": alices.document_id}
     )
-    assert _census(database) == {"documents": 2, "chunks_expected": 4, "chunks": 3, "vectors": 1, "strays": 0}
+    assert _census(database) == {
+        "documents": 2,
+        "chunks_expected": 4,
+        "chunks": 3,
+        "vectors": 1,
+        "strays": 0,
+        "rules_changed": 0,
+    }
 
 
 def test_strays_are_counted_removed_and_then_gone(database: Database, alices: Library, bobs: Library) -> None:
@@ -205,7 +212,14 @@ def test_strays_are_counted_removed_and_then_gone(database: Database, alices: Li
 
     with database.transaction_with_rls(ALICE) as connection:
         assert (remove(connection), remove(connection)) == (3, 0)
-    assert _census(database) == {"documents": 1, "chunks_expected": 2, "chunks": 2, "vectors": 2, "strays": 0}
+    assert _census(database) == {
+        "documents": 1,
+        "chunks_expected": 2,
+        "chunks": 2,
+        "vectors": 2,
+        "strays": 0,
+        "rules_changed": 0,
+    }
     assert len(database.query_with_rls(BOB, "SELECT 1 FROM app.chunks")) == 1
     assert bobs.user_id == BOB
 

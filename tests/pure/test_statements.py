@@ -19,6 +19,7 @@ _ELSEWHERE = sorted(path for path in _PACKAGE.rglob("*.py") if path.parent.name 
 _TABLES = {table.name for table in tables.metadata.sorted_tables}
 _VIEWS = {
     "daily_cost_summary",
+    "data_source_rules",
     "data_source_summary",
     "document_index_settings",
     "document_lineage",

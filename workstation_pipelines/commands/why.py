@@ -162,6 +162,8 @@ def _explanation(row: Any) -> str:
                 return "its document was deleted; the next sync that finds it at the source stores it anew"
             return f"here: generation {row.live_generation} with {row.chunk_count} chunks, searchable"
         case SyncStatus.SKIPPED:
+            if row.reason == "filtered":
+                return f"left out: your rule {row.reason_detail!r} leaves it out (`workstation transform show` has it)"
             return f"left out: {_SKIPPED.get(row.reason, row.reason)}"
         case SyncStatus.FAILED:
             if row.message is None:
@@ -180,6 +182,7 @@ def _print_item(item: Mapping[str, Any]) -> None:
         {
             "  status": item["sync_status"],
             "  reason": item["reason"],
+            "  rule": item["reason_detail"],
             "  document": item["local_document_id"],
             "  item": item["external_id"],
             "  inside item": item["parent_external_id"],

@@ -12,8 +12,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from workstation_pipelines.db import wire
+from workstation_pipelines.db import rulings, wire
 from workstation_pipelines.db.bulk import BulkStatement, Fields, encoded
+from workstation_pipelines.db.rulings import Ruling
 from workstation_pipelines.db.staging import stage
 from workstation_pipelines.model import Chunk, DocumentId, Heading, IndexConfigId, UserId
 
@@ -36,7 +37,7 @@ class DocumentWrite:
     """A document as it is to be stored. `chunks` of None leaves text, chunks and generation as they are.
 
     So does None for `size_bytes` and `source_created_at`, which not every listing tells. `generation` is at least what
-    the text gets: a reindex may have been quicker.
+    the text gets: a reindex may have been quicker. `ruling` is what rules said of it, None where there never were any.
     """
 
     id: DocumentId
@@ -55,6 +56,7 @@ class DocumentWrite:
     generation: int = 0
     index_config_id: IndexConfigId | None = None
     chunks: Sequence[ChunkWrite] | None = None
+    ruling: Ruling | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,8 @@ _SET_DESCRIPTION = """
 
 _INSERT = BulkStatement(
     f"""
-    INSERT INTO app.documents ({", ".join(_DOCUMENT_COLUMNS)}, user_id, data_source_id, project_id)
-    SELECT s.*, $1, $2::uuid, $3::uuid FROM {{rows}}""",  # noqa: S608 - constants
+    INSERT INTO app.documents ({", ".join(_DOCUMENT_COLUMNS)}, user_id, data_source_id, project_id, project_assigned_by)
+    SELECT s.*, $1, $2::uuid, $3::uuid, 'source' FROM {{rows}}""",  # noqa: S608 - constants
     _DOCUMENT_COLUMNS,
     constants=3,
 )
@@ -201,6 +203,9 @@ def store(
     _insert_chunks(connection, user_id, [*new, *changed], packer)
     if changed:
         connection.execute(_DROP_OTHER_GENERATIONS, {"user_id": user_id, "ids": [write.id for write in changed]})
+    rulings.store(
+        connection, user_id=user_id, rulings=[(write.id, write.ruling) for write in writes if write.ruling is not None]
+    )
 
 
 def rechunk(

@@ -126,20 +126,24 @@ def ensure_tag(connection: Connection, *, user_id: UserId, name: str, new_id: Ne
 
 
 def assign(connection: Connection, *, user_id: UserId, document_id: UUID, project: UUID | None) -> None:
-    """Put a document into a project, or into none."""
+    """Put a document into a project, or into none, as its owner wishes: rules leave it there."""
     connection.execute(
-        text("UPDATE app.documents SET project_id = :project WHERE user_id = :user_id AND id = :id"),
+        text(
+            """
+            UPDATE app.documents SET project_id = :project, project_assigned_by = 'user'
+             WHERE user_id = :user_id AND id = :id"""
+        ),
         {"user_id": user_id, "id": document_id, "project": project},
     )
 
 
 def tag(connection: Connection, *, user_id: UserId, document_id: UUID, tag_id: UUID) -> None:
-    """Idempotent."""
+    """Put a tag on a document as its owner wishes; one that a rule had put there is the owner's from now on. Idempotent."""
     connection.execute(
         text(
             """
             INSERT INTO app.document_tags (user_id, document_id, tag_id) VALUES (:user_id, :document, :tag)
-            ON CONFLICT DO NOTHING"""
+            ON CONFLICT ON CONSTRAINT document_tags_pkey DO UPDATE SET assigned_by = 'user'"""
         ),
         {"user_id": user_id, "document": document_id, "tag": tag_id},
     )

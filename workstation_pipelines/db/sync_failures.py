@@ -31,7 +31,7 @@ _RECORD = text(
 
 
 def record(
-    connection: Connection, lease: Lease, *, job_id: SyncJobId, failures: Sequence[ItemFailure], new_id: NewId
+    connection: Connection, lease: Lease, *, job_id: SyncJobId | None, failures: Sequence[ItemFailure], new_id: NewId
 ) -> None:
     """Open or renew one entry an item. Permanent failures get no next try."""
     if not failures:

@@ -28,7 +28,10 @@ from workstation_pipelines.model import (
 
 @dataclass(frozen=True, slots=True)
 class ItemWrite:
-    """An item as it is to be stored; `document_id` is None for what has no document."""
+    """An item as it is to be stored; `document_id` is None for what has no document.
+
+    `rules_hash` is of the rules that left it out or failed on it, `reason_detail` names the rule.
+    """
 
     item: Item
     external_hash: str
@@ -36,6 +39,8 @@ class ItemWrite:
     status: SyncStatus
     reason: str
     document_id: DocumentId | None
+    reason_detail: str = ""
+    rules_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +60,7 @@ TO_FETCH = "to_fetch"
 
 # Wanted again, failed itself, or around something that failed: an attachment comes with its mail, never alone.
 _RETRY_DUE = """(
-    i.reason = 'to_fetch' AND i.sync_status <> 'deleted'
+    i.is_refetch_due OR i.reason = 'to_fetch' AND i.sync_status <> 'deleted'
     OR i.sync_status = 'failed' AND NOT EXISTS (
         SELECT FROM app.sync_failures f
          WHERE f.user_id = i.user_id AND f.data_source_id = i.data_source_id AND f.external_id = i.external_id
@@ -78,7 +83,8 @@ _KNOWN = text(
     SELECT i.external_id, i.external_path, i.external_hash, i.sync_status, i.reason, i.title, i.mime_type,
            i.size_bytes, i.external_modified_at, i.external_created_at, i.place, i.external_url,
            i.parent_external_id, i.local_document_id AS document_id, d.title AS document_title, d.content_hash,
-           coalesce(d.live_generation, 0) AS live_generation, d.index_config_id,
+           coalesce(d.live_generation, 0) AS live_generation, d.index_config_id, i.rules_hash AS item_rules_hash,
+           coalesce(d.rules_hash, '') AS rules_hash,
            d.deleted_at IS NOT NULL AS is_document_deleted, {_RETRY_DUE} AS retry_due,
            {index_settings.WANTED} AS wanted_index_config_id
       FROM app.sync_items i
@@ -104,13 +110,17 @@ _ROW_COLUMNS = {
     "external_modified_at": "timestamptz",
     "external_created_at": "timestamptz",
     "place": "text",
+    "listed_mime_type": "text",
+    "reason_detail": "text",
+    "rules_hash": "text",
 }
 
 _UPSERT = BulkStatement(
     """
     INSERT INTO app.sync_items (user_id, data_source_id, last_sync_job_id, last_seen_sweep, external_id, external_path,
                                 external_hash, item_type, mime_type, title, external_url, parent_external_id, sync_status,
-                                reason, local_document_id, size_bytes, external_modified_at, external_created_at, place)
+                                reason, local_document_id, size_bytes, external_modified_at, external_created_at, place,
+                                listed_mime_type, reason_detail, rules_hash)
     SELECT $1, $2::uuid, $3::uuid, $4::uuid, s.* FROM {rows}
     ON CONFLICT ON CONSTRAINT sync_items_pkey DO UPDATE
        SET last_sync_job_id = excluded.last_sync_job_id, last_seen_sweep = excluded.last_seen_sweep,
@@ -119,7 +129,8 @@ _UPSERT = BulkStatement(
            parent_external_id = excluded.parent_external_id, sync_status = excluded.sync_status, reason = excluded.reason,
            local_document_id = excluded.local_document_id, size_bytes = excluded.size_bytes,
            external_modified_at = excluded.external_modified_at, external_created_at = excluded.external_created_at,
-           place = excluded.place""",
+           place = excluded.place, listed_mime_type = excluded.listed_mime_type,
+           reason_detail = excluded.reason_detail, rules_hash = excluded.rules_hash, is_refetch_due = false""",
     _ROW_COLUMNS,
     constants=4,
 )
@@ -171,6 +182,21 @@ def due_for_retry(connection: Connection, lease: Lease, *, limit: int) -> list[I
              ORDER BY i.external_id LIMIT :limit"""  # noqa: S608 - a constant
         ),
         {"user_id": lease.user_id, "source": lease.data_source_id, "limit": limit},
+    )
+    return [_item(row) for row in rows]
+
+
+def due_for_refetch(connection: Connection, lease: Lease, *, after: str, limit: int) -> list[Item]:
+    """Return items that changed rules need fetched, as last listed, in order of id behind `after`."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT i.* FROM app.sync_items i
+             WHERE i.user_id = :user_id AND i.data_source_id = :source AND i.is_refetch_due AND i.external_id > :after
+               AND i.sync_status <> 'deleted'
+             ORDER BY i.external_id LIMIT :limit"""
+        ),
+        {"user_id": lease.user_id, "source": lease.data_source_id, "after": after, "limit": limit},
     )
     return [_item(row) for row in rows]
 
@@ -270,6 +296,9 @@ def write(
             write.item.external_modified_at,
             write.item.external_created_at,
             write.item.place,
+            write.item.mime_type,
+            write.reason_detail,
+            write.rules_hash,
         )
         for write in writes
     )
@@ -522,7 +551,7 @@ def find(connection: Connection, *, user_id: UserId, reference: str) -> Sequence
         text(
             """
             SELECT s.name AS data_source_name, s.source_type, i.external_id, i.external_path, i.external_url, i.external_hash,
-                   i.sync_status, i.reason, i.mime_type, i.size_bytes, i.local_document_id, i.parent_external_id,
+                   i.sync_status, i.reason, i.reason_detail, i.mime_type, i.size_bytes, i.local_document_id, i.parent_external_id,
                    i.created_at, i.updated_at, i.last_sync_job_id, j.dagster_run_id, d.live_generation, d.chunk_count,
                    d.deleted_at, f.stage, f.error_class, f.message, f.attempts, f.next_try_at
               FROM app.sync_items i
@@ -547,7 +576,8 @@ def _item(row: Row[Any]) -> Item:
         external_hash=row.external_hash,
         item_type=ItemType(row.item_type),
         title=row.title,
-        mime_type=row.mime_type,
+        # As the source told it, which may decide how it is fetched; what was found in its bytes is another thing.
+        mime_type=row.listed_mime_type or row.mime_type,
         size_bytes=row.size_bytes,
         external_modified_at=row.external_modified_at,
         external_created_at=row.external_created_at,

@@ -105,6 +105,7 @@ data_sources = _entity(
     "data_sources",
     _text("name", "source_type", "connection_status", "status_message", "sync_frequency", "sync_timezone"),
     _text("external_account", "last_sync_status", "last_probe_token", "synced_scope", nullable=True),
+    _text("names_rules_hash"),
     _json("auth_data", nullable=True),
     _json("config"),
     _json("cursor", nullable=True),
@@ -135,6 +136,10 @@ documents = _entity(
     _text("content_hash", "mime_type", "title", "text"),
     _text("language", "external_url", "origin", nullable=True),
     _id("parent_document_id", nullable=True),
+    _bool("is_original_forgotten"),
+    _text("rules_hash"),
+    _text("project_assigned_by", "extracted_text", nullable=True),
+    _json("extracted", nullable=True),
     Column("title_tsv", TSVECTOR, nullable=False),
     _json("headings"),
     _belongs_to("documents_index_config_fk", "index_config_id", "index_configs"),
@@ -143,6 +148,7 @@ documents = _entity(
     _belongs_to("documents_parent_fk", "parent_document_id", "documents", "CASCADE"),
     Index("documents_project", "user_id", "project_id", postgresql_where=text("project_id IS NOT NULL")),
     Index("documents_data_source", "user_id", "data_source_id", postgresql_where=text("data_source_id IS NOT NULL")),
+    Index("documents_ruled", "user_id", "data_source_id", postgresql_where=text("rules_hash <> ''::text")),
     Index("documents_parent", "user_id", "parent_document_id", postgresql_where=text("parent_document_id IS NOT NULL")),
     Index(
         "documents_origin",
@@ -180,10 +186,29 @@ document_tags = _table(
     "document_tags",
     _id("document_id"),
     _id("tag_id"),
+    _text("assigned_by"),
     PrimaryKeyConstraint("user_id", "document_id", "tag_id", name="document_tags_pkey"),
     _belongs_to("document_tags_document_fk", "document_id", "documents", "CASCADE"),
     _belongs_to("document_tags_tag_fk", "tag_id", "tags", "CASCADE"),
     Index("document_tags_tag", "user_id", "tag_id"),
+)
+
+etl_transformations = _entity(
+    "etl_transformations",
+    _text("name", "transformation_type"),
+    _text("source_type", nullable=True),
+    _id("data_source_id", nullable=True),
+    _json("config"),
+    _int("execution_order"),
+    _bool("is_active"),
+    UniqueConstraint("user_id", "name", name="etl_transformations_name_key"),
+    _belongs_to("etl_transformations_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
+    Index(
+        "etl_transformations_data_source",
+        "user_id",
+        "data_source_id",
+        postgresql_where=text("data_source_id IS NOT NULL"),
+    ),
 )
 
 sync_jobs = _entity(
@@ -235,7 +260,9 @@ sync_items = _table(
     Column("place", Text(collation="C")),
     Column("place_start", Text(collation="C"), Computed('"left"(place, 400)')),
     _text("external_id", "external_path", "external_hash", "item_type", "mime_type", "title", "sync_status", "reason"),
-    _text("external_url", "parent_external_id", nullable=True),
+    _text("external_url", "parent_external_id", "listed_mime_type", nullable=True),
+    _bool("is_refetch_due"),
+    _text("rules_hash", "reason_detail"),
     PrimaryKeyConstraint("user_id", "data_source_id", "external_id", name="sync_items_pkey"),
     _belongs_to("sync_items_data_source_fk", "data_source_id", "data_sources", "CASCADE"),
     _belongs_to("sync_items_document_fk", "local_document_id", "documents", "SET NULL (local_document_id)"),
@@ -248,6 +275,14 @@ sync_items = _table(
         "data_source_id",
         "parent_external_id",
         postgresql_where=text("parent_external_id IS NOT NULL"),
+    ),
+    Index("sync_items_ruled", "user_id", "data_source_id", postgresql_where=text("rules_hash <> ''::text")),
+    Index(
+        "sync_items_refetch",
+        "user_id",
+        "data_source_id",
+        "external_id",
+        postgresql_where=text("is_refetch_due"),
     ),
     Index(
         "sync_items_place",

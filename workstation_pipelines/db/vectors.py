@@ -17,7 +17,10 @@ from workstation_pipelines.model import DocumentId, Heading, IndexConfig, IndexC
 
 @dataclass(frozen=True, slots=True)
 class StaleDocument:
-    """A live document whose chunks or vectors do not fit its text under the wanted index config; `problem` says how."""
+    """A live document whose chunks or vectors do not fit its text under the wanted index config; `problem` says how.
+
+    Or whose text is not what the rules of its source make of it now: 'rules changed' is said only where nothing else is wrong.
+    """
 
     id: DocumentId
     title: str
@@ -124,19 +127,23 @@ def stale(
     after: UUID | None = None,
     project_id: UUID | None = None,
 ) -> list[StaleDocument]:
-    """Return live documents that need chunks or vectors, in order of id, those behind `after` only.
+    """Return live documents that need chunks or vectors, or their rules applied, in order of id, those behind `after` only.
 
     `index_config_id` is what is wanted for documents for which nobody chose.
     """
     rows = connection.execute(
         text(
             f"""
+            WITH ruled AS MATERIALIZED (
+                SELECT r.data_source_id, r.rules_hash FROM app.data_source_rules r WHERE r.user_id = :user_id)
             SELECT d.id, d.title, d.live_generation, d.data_source_id, w.config,
                    CASE WHEN d.index_config_id IS DISTINCT FROM w.config THEN 'older index config'
                         WHEN c.chunks <> d.chunk_count OR c.chunks <> c.last + 1 THEN 'chunks missing'
                         WHEN c.vectors <> c.chunks THEN 'vectors missing'
-                        ELSE 'chunks of another generation' END AS problem
+                        WHEN c.stray > 0 THEN 'chunks of another generation'
+                        ELSE 'rules changed' END AS problem
               FROM app.documents d {index_settings.JOINS}
+              LEFT JOIN ruled ON ruled.data_source_id = d.data_source_id
               CROSS JOIN LATERAL (SELECT coalesce({index_settings.WANTED}, :config) AS config) w
               CROSS JOIN LATERAL (
                    SELECT count(*) FILTER (WHERE c.generation = d.live_generation) AS chunks,
@@ -149,7 +156,8 @@ def stale(
                AND (CAST(:project AS uuid) IS NULL OR d.project_id = :project)
                AND (CAST(:after AS uuid) IS NULL OR d.id > :after)
                AND (d.index_config_id IS DISTINCT FROM w.config OR c.chunks <> d.chunk_count OR c.chunks <> c.last + 1
-                    OR c.vectors <> c.chunks OR c.stray > 0)
+                    OR c.vectors <> c.chunks OR c.stray > 0
+                    OR d.data_source_id IS NOT NULL AND d.rules_hash <> ruled.rules_hash)
              ORDER BY d.id LIMIT :limit"""  # noqa: S608 - constants
         ),
         {
@@ -277,6 +285,10 @@ def census(connection: Connection, *, user_id: UserId, data_source_id: UUID | No
             f"""
             SELECT (SELECT count(*) FROM app.documents d WHERE d.user_id = :user_id AND d.deleted_at IS NULL
                        AND (CAST(:source AS uuid) IS NULL OR d.data_source_id = :source)) AS documents,
+                   (SELECT count(*) FROM app.documents d
+                      JOIN app.data_source_rules r ON r.user_id = d.user_id AND r.data_source_id = d.data_source_id
+                     WHERE d.user_id = :user_id AND d.deleted_at IS NULL AND d.rules_hash <> r.rules_hash
+                       AND (CAST(:source AS uuid) IS NULL OR d.data_source_id = :source)) AS rules_changed,
                    (SELECT coalesce(sum(d.chunk_count), 0)::bigint FROM app.documents d
                      WHERE d.user_id = :user_id AND d.deleted_at IS NULL
                        AND (CAST(:source AS uuid) IS NULL OR d.data_source_id = :source)) AS chunks_expected,

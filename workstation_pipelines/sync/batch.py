@@ -11,10 +11,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from workstation_pipelines.db import documents, metering, sync_containers, sync_failures, sync_items, sync_jobs
+from workstation_pipelines.db import documents, metering, rulings, sync_containers, sync_failures, sync_items, sync_jobs
 from workstation_pipelines.db.data_sources import Lease, prove_lease
 from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
+from workstation_pipelines.db.filing import Filing, file
 from workstation_pipelines.db.sync_items import ItemMove, ItemWrite
 from workstation_pipelines.db.sync_jobs import Asked
 from workstation_pipelines.db.wire import TsvectorPacker
@@ -39,6 +40,8 @@ FreshVectors = Mapping[UUID, Mapping[bytes, bytes]]
 class Batch:
     """What one transaction is to write. Built without touching the database, but for reading known embeddings.
 
+    `described` are items with another path or title than the rules were applied to, and of `outdated_documents` the source
+    has something newer than what is kept of them.
     `ended_by` tells that the source or a budget gave out half way, or that the run is to stop: the batch holds what was had
     until then.
     """
@@ -49,6 +52,8 @@ class Batch:
     resolved: Sequence[str] = ()
     deleted: Sequence[str] = ()
     dropped_documents: Sequence[UUID] = ()
+    outdated_documents: Sequence[UUID] = ()
+    described: Sequence[str] = ()
     seen: Sequence[str] = ()
     moved: Sequence[ItemMove] = ()
     counts: Counts = field(default_factory=Counts)
@@ -100,6 +105,7 @@ class BatchWriter:
                 writes=batch.document_writes,
                 packer=self._packer,
             )
+            self._file(connection, batch)
             self._faults.reach("page_documents_written")
             sync_items.write(connection, lease, job_id=job_id, sweep_id=sweep_id, writes=batch.item_writes)
             if sweep_id is not None and batch.seen:
@@ -112,6 +118,14 @@ class BatchWriter:
             if batch.deleted:
                 dropped += sync_items.mark_deleted(connection, lease, job_id=job_id, external_ids=batch.deleted)
             documents.tombstone(connection, user_id=lease.user_id, document_ids=dropped)
+            rulings.forget_originals(connection, user_id=lease.user_id, document_ids=batch.outdated_documents)
+            if batch.described:
+                rulings.mark_described(
+                    connection,
+                    user_id=lease.user_id,
+                    data_source_id=lease.data_source_id,
+                    external_ids=batch.described,
+                )
             self._faults.reach("page_items_written")
             sync_failures.record(connection, lease, job_id=job_id, failures=batch.failures, new_id=self._new_id)
             sync_failures.resolve(connection, lease, external_ids=batch.resolved)
@@ -128,6 +142,20 @@ class BatchWriter:
             self._faults.reach("page_before_commit")
         self._faults.reach("page_committed")
         return asked
+
+    def _file(self, connection: Connection, batch: Batch) -> None:
+        filings = [
+            Filing(write.id, write.ruling.project, write.ruling.tags)
+            for write in batch.document_writes
+            if write.ruling is not None
+        ]
+        file(
+            connection,
+            user_id=self._lease.user_id,
+            default_project=self._project_id,
+            filings=filings,
+            new_id=self._new_id,
+        )
 
     def _meter(self, connection: Connection, batch: Batch, *, wrote_s: float) -> None:
         user_id, data_source_id = self._lease.user_id, self._lease.data_source_id

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import replace
+from decimal import Decimal
 from threading import Lock
 from typing import Any
 
+from sqlalchemy import Connection
+
+from workstation_pipelines.db import sync_jobs
+from workstation_pipelines.db.data_sources import prove_lease
 from workstation_pipelines.db.sync_jobs import Asked
 from workstation_pipelines.errors import CancelledError, PausedError
-from workstation_pipelines.model import Counts, Progress
+from workstation_pipelines.model import Counts, Progress, Usage
 from workstation_pipelines.sync.batch import Batch, BatchWriter
 from workstation_pipelines.sync.job import Job
 from workstation_pipelines.sync.stopping import stop_asked
@@ -78,6 +83,28 @@ class Committer:
     def settle_quietly(self) -> None:
         """Commit what is in flight because the source wants to see it; the page after is the boundary to stop at."""
         self._was_settled = self.settle() or self._was_settled
+
+    def advance(self, connection: Connection, counts: Counts, usages: Sequence[Usage]) -> None:
+        """Add to the job's row within someone else's transaction; a wish to stop is told to the job. Raises FencedError."""
+        job = self._job
+        prove_lease(connection, job.lease)
+        asked = sync_jobs.advance(
+            connection,
+            job.lease,
+            job_id=job.id,
+            counts=counts,
+            cost=sum((usage.cost for usage in usages), Decimal(0)),
+            pages=0,
+            progress=job.committed_progress,
+        )
+        stop = stop_asked(asked, job.id)
+        if stop is not None:
+            job.stop.request(stop)
+
+    def count(self, counts: Counts) -> None:
+        """Count what advance() has committed."""
+        self._job.counts = self._job.counts.plus(counts)
+        self._job.parts.after_commit()
 
     def told(self, finished_stage: str | None) -> Progress:
         return Progress(self._job.id, self._job.pages, self._job.counts, finished_stage)

@@ -61,10 +61,12 @@ def decide(
     same_content: Callable[[str, str], bool],
     *,
     reconsidered: Collection[str] = (),
+    shown: Callable[[Item], Item] = lambda item: item,
 ) -> list[Step]:
     """Return one step a change. A deletion of what is not stored, or is a tombstone already, needs none.
 
     `reconsidered` are reasons for which an item was skipped that may hold no longer, since the settings have changed.
+    `shown` gives an item the names under which it is stored.
     """
     steps = []
     for external_id, change in changes.items():
@@ -74,7 +76,7 @@ def decide(
                 steps.append(Step(Action.DELETE, external_id, None, known))
         else:
             item = described(change.item, known)
-            action = _action(item, known, same_content, reconsidered)
+            action = _action(shown(item), known, same_content, reconsidered)
             steps.append(Step(action, external_id, item, known, change.content))
     return steps
 

@@ -21,6 +21,8 @@ class Drafts:
         self.resolved: list[str] = []
         self.deleted: list[str] = []
         self.dropped: list[UUID] = []
+        self.outdated: list[UUID] = []
+        self.described: list[str] = []
         self.seen: list[str] = []
         self.moved: list[ItemMove] = []
         self.external_ids: set[str] = set()
@@ -38,6 +40,8 @@ class Drafts:
         self.resolved += other.resolved
         self.deleted += other.deleted
         self.dropped += other.dropped
+        self.outdated += other.outdated
+        self.described += other.described
         self.seen += other.seen
         self.moved += other.moved
         self.external_ids |= other.external_ids

@@ -14,6 +14,7 @@ from workstation_pipelines.db.wire import TsvectorPacker
 from workstation_pipelines.errors import BudgetReachedError
 from workstation_pipelines.model import Limit, UserId
 from workstation_pipelines.sync.budget import Allowance
+from workstation_pipelines.sync.reapply import Reapplied, reapply
 from workstation_pipelines.sync.recut import Sources, affordable_of, meter, prepare, usages_of
 from workstation_pipelines.sync.vectorize import Vectorizer, content_hash
 
@@ -34,6 +35,7 @@ class Report:
     stale: Sequence[StaleDocument]
     wrong_hash: Sequence[tuple[UUID, str]]
     hashes_checked: int
+    rules_changed: int = 0
 
     @property
     def is_clean(self) -> bool:
@@ -103,7 +105,7 @@ def reindex(
     project_id: UUID | None = None,
     limits: Sequence[Limit] = (),
 ) -> Iterator[Reworked]:
-    """Bring stale documents to the index config wanted for each and fill in missing vectors; yields after each commit.
+    """Apply changed rules, bring stale documents to the config wanted for each, fill in vectors; yields after each commit.
 
     Nothing is fetched, and texts embedded before under this config are not embedded again. Safe beside a running sync:
     a document that changes meanwhile keeps what the sync gave it. Idempotent; ends when nothing is stale. `limits` are
@@ -116,6 +118,8 @@ def reindex(
         token_price=vectorizer.token_price,
         own=limits,
     )
+    for done in reapply(database, vectorizer, allowance, user_id=user_id, data_source_id=data_source_id):
+        yield _reworked(done)
     packer = TsvectorPacker()
     last: UUID | None = None
     while True:
@@ -133,23 +137,32 @@ def reindex(
         if not batch:
             return
         last = batch[-1].id
-        done = Reworked()
-        done, over = Reworked(), None
+        work, over = Reworked(), None
         for wanted in dict.fromkeys(each.wanted_index_config_id for each in batch):
             using = vectorizer.of(wanted)
             same = [each for each in batch if each.wanted_index_config_id == wanted]
             lacking: Sources = {each.id: each.data_source_id for each in same if each.problem == "vectors missing"}
-            others: Sources = {each.id: each.data_source_id for each in same if each.problem != "vectors missing"}
+            others: Sources = {
+                each.id: each.data_source_id
+                for each in same
+                if each.problem not in ("vectors missing", "rules changed")  # what is left of these is to be fetched
+            }
             if lacking and over is None:
                 filled, over = _fill_in(database, using, allowance, user_id=user_id, sources=lacking)
-                done = done.plus(filled)
+                work = work.plus(filled)
             if others and over is None:
                 recut, over = _recut(database, using, allowance, user_id=user_id, sources=others, packer=packer)
-                done = done.plus(recut)
-        if done.documents:
-            yield done
+                work = work.plus(recut)
+        if work.documents:
+            yield work
         if over is not None:
             raise over
+
+
+def _reworked(done: Reapplied) -> Reworked:
+    counts = done.counts
+    chunks = counts.chunks_embedded + counts.chunks_reused
+    return Reworked(done.documents, chunks, counts.chunks_embedded, counts.chunks_reused, counts.embedding_tokens)
 
 
 def promote(database: Database, *, user_id: UserId) -> Iterator[int]:

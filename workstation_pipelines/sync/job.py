@@ -14,6 +14,7 @@ from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.heartbeat import BEAT_EVERY_S
 from workstation_pipelines.sync.measure import Measures
+from workstation_pipelines.sync.rules import NO_RULES, SourceRules
 from workstation_pipelines.sync.stopping import StopSignal
 from workstation_pipelines.sync.vectorize import Vectorizer
 
@@ -55,7 +56,7 @@ class Job:
     `counts` are what is committed. `progress` lies behind the page in work and `committed_progress` behind the last batch
     handed over to be committed: what is stored of them lets another run go on. `is_complete` tells that a listing has
     shown everything, `live_before` how many items there were when the job began, and `awaiting` why someone has to look.
-    `measures` are what the next batch is to write besides its own.
+    `measures` are what the next batch is to write besides its own, `rules` those of the source when the job began.
     Whatever finds that the job should end tells `stop`.
     """
 
@@ -74,6 +75,7 @@ class Job:
     live_before: int = 0
     measures: Measures = field(default_factory=Measures)
     stop: StopSignal = field(default_factory=StopSignal)
+    rules: SourceRules = NO_RULES
 
     @property
     def is_listing(self) -> bool:

@@ -33,7 +33,13 @@ class PageWorker:
         if in_flight is not None and in_flight.external_ids & changes.keys():
             self._committer.settle()  # the same item on two pages: the second must see what the first stored
         stored, children = self._stored(list(changes))
-        steps = decide(changes, stored, self._job.parts.source.same_content, reconsidered=self._reconsidered())
+        steps = decide(
+            changes,
+            stored,
+            self._job.parts.source.same_content,
+            reconsidered=self._reconsidered(),
+            shown=self._job.rules.shown,
+        )
         extra = Counts(found=page.unchanged + len(page.failures), unchanged=page.unchanged, failed=len(page.failures))
         cuts = list(windows(steps, most_items=self._batch_items, most_bytes=BATCH_BYTES))
         for number, window in enumerate(cuts, 1):
@@ -45,9 +51,9 @@ class PageWorker:
             if number < len(cuts):
                 yield from self._committer.commit(batch, pages=0, progress=self._progress_before(page))
                 continue
-            yield from self._committer.commit(_with(batch, extra, page), pages=1, progress=self._job.progress)
+            yield from self._committer.commit(self._with(batch, extra, page), pages=1, progress=self._job.progress)
         if not cuts and (extra.found or page.cursor_after is not None or page.containers):
-            yield from self._committer.commit(_with(Batch(), extra, page), pages=1, progress=self._job.progress)
+            yield from self._committer.commit(self._with(Batch(), extra, page), pages=1, progress=self._job.progress)
 
     def delete(self, external_ids: Sequence[str]) -> Iterator[Progress]:
         """Delete items, a batch at a time, of which each is committed before the next is begun."""
@@ -98,9 +104,8 @@ class PageWorker:
         self._job.parts.faults.reach("page_prepared")
         return batch
 
-
-def _with(batch: Batch, extra: Counts, page: Page) -> Batch:
-    # An item that was seen but could not be described is not absent.
-    seen = [*batch.seen, *(failure.external_id for failure in page.failures)]
-    failures = [*batch.failures, *page.failures]
-    return replace(batch, counts=batch.counts.plus(extra), failures=failures, seen=seen, containers=page.containers)
+    def _with(self, batch: Batch, extra: Counts, page: Page) -> Batch:
+        # An item that was seen but could not be described is not absent.
+        seen = [*batch.seen, *(failure.external_id for failure in page.failures)]
+        failures = [*batch.failures, *(self._job.rules.shown_failure(failure) for failure in page.failures)]
+        return replace(batch, counts=batch.counts.plus(extra), failures=failures, seen=seen, containers=page.containers)

@@ -11,6 +11,7 @@ from workstation_pipelines.db import sync_items
 from workstation_pipelines.errors import CursorExpiredError
 from workstation_pipelines.model import Change, ChangeKind, ItemFailure, JobType, Page, Progress
 from workstation_pipelines.sync.absence import remove_absent
+from workstation_pipelines.sync.budget import Allowance
 from workstation_pipelines.sync.checkpoint import listing_from_start, sweep_of
 from workstation_pipelines.sync.committing import Committer
 from workstation_pipelines.sync.intake import UNSTORABLE, accepted, storable
@@ -18,6 +19,7 @@ from workstation_pipelines.sync.job import Job
 from workstation_pipelines.sync.known import StoredKnown
 from workstation_pipelines.sync.page import PageWorker
 from workstation_pipelines.sync.prepare import MOST_UNAVAILABLE, BatchBuilder
+from workstation_pipelines.sync.reapply import Reapplier
 
 _T = TypeVar("_T")
 
@@ -29,9 +31,17 @@ class PageLoop:
     """
 
     def __init__(
-        self, job: Job, builder: BatchBuilder, committer: Committer, aside: Executor, *, batch_items: int
+        self,
+        job: Job,
+        builder: BatchBuilder,
+        committer: Committer,
+        allowance: Allowance,
+        aside: Executor,
+        *,
+        batch_items: int,
     ) -> None:
         self._job = job
+        self._allowance = allowance
         self._source = job.parts.source
         self._builder = builder
         self._committer = committer
@@ -40,11 +50,16 @@ class PageLoop:
         self._batch_items = batch_items
 
     def run(self) -> Iterator[Progress]:
-        """Work what failed before and is due, then all pages; yields after each commit."""
+        """Bring what is stored under the rules, work what failed before and is due, then all pages; yields after each commit."""
         if not self._job.progress:
             self._begin_listing()
+        self._apply_rules()
         yield from self._retry_failed()
         yield from self._all_pages()
+        if not self._job.awaiting:
+            # Once more, for what was renamed meanwhile; and what nothing is kept of is fetched, shown by the source or not.
+            self._apply_rules()
+            yield from self._refetch()
 
     def _begin_listing(self, **more: Any) -> None:
         job = self._job
@@ -66,6 +81,33 @@ class PageLoop:
             # These failed before, so that they fail again says nothing about the source; the rest can wait all the same.
             if self._builder.forget_unavailable() >= MOST_UNAVAILABLE:
                 return
+
+    def _apply_rules(self) -> None:
+        job = self._job
+        reapplier = Reapplier(
+            job.parts.database,
+            job.parts.vectorizer,
+            self._allowance,
+            job.rules,
+            job.data_source,
+            new_id=job.parts.new_id,
+            job_id=job.id,
+        )
+        self._committer.settle()
+        for done in reapplier.run(within=self._committer.advance):
+            self._committer.count(done.counts)
+            job.stop.raise_if_set()
+
+    def _refetch(self) -> Iterator[Progress]:
+        after = ""
+        while True:
+            with self._job.parts.database.transaction_with_rls(self._job.lease.user_id) as connection:
+                due = sync_items.due_for_refetch(connection, self._job.lease, after=after, limit=self._batch_items)
+            if not due:
+                return
+            after = due[-1].external_id
+            yield from self._worker.work(Page([Change(ChangeKind.UPSERT, item.external_id, item) for item in due]))
+            self._committer.settle()
 
     def _all_pages(self) -> Iterator[Progress]:
         try:

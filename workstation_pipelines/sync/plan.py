@@ -9,8 +9,10 @@ from dataclasses import dataclass, field
 from workstation_pipelines.db import sync_items
 from workstation_pipelines.db.data_sources import DataSource, Lease
 from workstation_pipelines.db.engine import Database
-from workstation_pipelines.model import Change, ChangeKind, Delta, JobType, Page, SyncStatus
+from workstation_pipelines.errors import SkipItemError
+from workstation_pipelines.model import Change, ChangeKind, Delta, Item, JobType, Page, SyncStatus
 from workstation_pipelines.sources.contract import Source
+from workstation_pipelines.sync import rules
 from workstation_pipelines.sync.delta import Action, Step, collapse, decide, is_mass_delete
 from workstation_pipelines.sync.estimate import Candidates, Estimate, estimate
 from workstation_pipelines.sync.intake import accepted
@@ -26,7 +28,8 @@ MOST_RETRIED = 250
 class Plan:
     """Counts of items.
 
-    `skips` are new ones of kinds that nobody reads. `bytes_to_fetch` leaves out items of unknown size. `examples` are at
+    `skips` are new ones of kinds that nobody reads, and those that a rule leaves out.
+    `bytes_to_fetch` leaves out items of unknown size. `examples` are at
     most ten paths an action.
     `estimate` is None when nobody asked what it takes.
     """
@@ -125,6 +128,7 @@ class _Listing:
         self._counted: set[tuple[Action, str]] = set()  # an item may be shown twice, and nothing is stored between
         self._known = PlannedKnown(database, data_source, self._listed if self._cursor is None else None)
         self._tally = _Tally()
+        self._rules = rules.NO_RULES
         self._absent = 0
         self._live = 0
         self.candidates = Candidates()
@@ -133,6 +137,7 @@ class _Listing:
         """Take in everything that the source shows."""
         is_compared = self._cursor is None and not self._source.proves_absence
         with self._database.transaction_with_rls(self._data_source.user_id) as connection:
+            self._rules = rules.load(connection, user_id=self._data_source.user_id, data_source_id=self._data_source.id)
             self._live = sync_items.count_live(connection, self._lease)
             due = [] if self._cursor is None else sync_items.due_for_retry(connection, self._lease, limit=MOST_RETRIED)
         if due:
@@ -171,14 +176,16 @@ class _Listing:
         self._absent += sum(change.kind is ChangeKind.ABSENT for change in changes.values())
         with self._database.transaction_with_rls(self._data_source.user_id) as connection:
             stored = sync_items.known(connection, self._lease, external_ids=list(changes))
-        for step in decide(changes, stored, self._source.same_content):
+        for step in decide(changes, stored, self._source.same_content, shown=self._rules.shown):
             if (step.action, step.external_id) not in self._counted:
                 self._counted.add((step.action, step.external_id))
                 self._count(step)
 
     def _count(self, step: Step) -> None:
         path = step.item.external_path if step.item else step.stored.external_path if step.stored else ""
-        if step.action is Action.FETCH and step.item is not None:
+        if step.action is Action.FETCH and step.item is not None and self._is_left_out(step.item):
+            self._tally.note("skips", path)
+        elif step.action is Action.FETCH and step.item is not None:
             is_update = step.stored is not None and not step.stored.is_document_deleted
             calls = self._source.fetch_calls(step.item) if step.content is None else ()
             if not is_update and not calls and step.content is None and not self._has_text(step.item.mime_type):
@@ -193,3 +200,9 @@ class _Listing:
             self._tally.note("deletes", path)
         else:
             self._tally.counts["unchanged"] += 1
+
+    def _is_left_out(self, item: Item) -> bool:
+        try:
+            return not item.is_sketch and self._rules.left_out(item) is not None
+        except SkipItemError:  # a rule that cannot be applied: the sync says so
+            return False

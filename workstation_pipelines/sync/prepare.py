@@ -12,10 +12,12 @@ from workstation_pipelines.db import index_settings, vectors
 from workstation_pipelines.db.data_sources import Lease
 from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
+from workstation_pipelines.db.rulings import FILTERED
 from workstation_pipelines.db.sync_items import ItemWrite
 from workstation_pipelines.errors import (
     BudgetReachedError,
     CancelledError,
+    FilteredError,
     ItemGoneError,
     PausedError,
     RateLimitedError,
@@ -48,6 +50,7 @@ from workstation_pipelines.sync.drafts import Drafts
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.intake import storable, storable_item
 from workstation_pipelines.sync.measure import Measures
+from workstation_pipelines.sync.rules import SourceRules
 from workstation_pipelines.sync.stopping import StopSignal
 from workstation_pipelines.sync.vectorize import Cut, Vectorized, Vectorizer, content_hash
 from workstation_pipelines.text.lexemes import lexer_for
@@ -101,6 +104,7 @@ class BatchBuilder:
         new_id: NewId,
         faults: Faults,
         stop: StopSignal,
+        rules: SourceRules,
     ) -> None:
         self._database = database
         self._lease = lease
@@ -114,6 +118,7 @@ class BatchBuilder:
         self._new_id = new_id
         self._faults = faults
         self._stop = stop
+        self._rules = rules
         self._measures = Measures()
         self._config_of_new: IndexConfigId | None = None
         self._unavailable = 0
@@ -137,14 +142,19 @@ class BatchBuilder:
         taken: list[Drafts] = []
         ended_by: EndedBy | None = None
         calls = self._source.provider_calls
+        to_fetch = []
         for step in steps:
             stored_inside = children.get(step.external_id, ())
             if step.action is Action.DELETE:
                 drafts.delete([step.external_id, *inside.live(stored_inside)])
-            elif step.action is not Action.FETCH:
+            elif step.action is Action.FETCH or self._passes_now(step):
+                to_fetch.append(step)
+            elif step.action is Action.DESCRIBE and (problem := self._left_out(step)) is not None:
+                self._take(problem, stored_inside, drafts, depth=0)
+            else:
                 self._keep(step, stored_inside, drafts)
         try:
-            for read in self._read([step for step in steps if step.action is Action.FETCH]):
+            for read in self._read(to_fetch):
                 taken.append(Drafts())
                 self._take(read, children.get(read.item.external_id, ()), taken[-1], depth=0)
         except (RetryableError, ReauthorizeError, CancelledError, PausedError) as error:
@@ -167,6 +177,22 @@ class BatchBuilder:
         batch = self._with_vectors(drafts, known, frozenset(step.external_id for step in steps))
         return replace(batch, ended_by=over or ended_by)
 
+    def _passes_now(self, step: Step) -> bool:
+        """Return whether a rule left out an item that has another path or title now, with which none does."""
+        is_renamed = step.action is Action.DESCRIBE and step.stored is not None and step.stored.reason == FILTERED
+        return is_renamed and self._left_out(step) is None
+
+    def _left_out(self, step: Step) -> _Read | None:
+        """Return the item as one that a rule leaves out, or fails on, whatever its content is."""
+        if step.item is None or step.item.is_sketch:  # which is described by its content alone
+            return None
+        problem: SkipItemError | None
+        try:
+            problem = self._rules.left_out(step.item)
+        except SkipItemError as failed:
+            problem = failed
+        return _Read(step.item, step.stored, None, None, problem, "rules") if problem is not None else None
+
     def forget_unavailable(self) -> int:
         """Return how many items in a row could not be had until now, and count anew."""
         count, self._unavailable = self._unavailable, 0
@@ -186,9 +212,11 @@ class BatchBuilder:
         )
         if step.action is not Action.DESCRIBE:
             return
+        if self._rules.hash or stored.rules_hash:
+            drafts.described += [step.external_id, *(child.external_id for child in stored_inside)]
         drafts.moved += inside.moved(item, stored, stored_inside)
         if stored.document_id is not None:
-            title = document_title(item, stored, None)
+            title = self._rules.shown_words(document_title(item, stored, None))
             drafts.documents.append((self._described(stored.document_id, item, stored.mime_type, title), None))
 
     def _read(self, steps: Sequence[Step]) -> Iterator[_Read]:
@@ -202,6 +230,9 @@ class BatchBuilder:
                 break
             if step.item is None:
                 raise AssertionError("a fetch needs its item")
+            if (left_out := self._left_out(step)) is not None:
+                waiting.append(left_out)
+                continue
             if step.content is not None:
                 waiting.append(self._with_listed_content(step.item, step.stored, step.content))
                 continue
@@ -285,6 +316,13 @@ class BatchBuilder:
         content, extracted, item, stored = read.content, read.extracted, read.item, read.stored
         if content is None or extracted is None:
             raise AssertionError("neither text nor a problem")
+        had_rules = stored is not None and bool(stored.rules_hash or stored.item_rules_hash)
+        try:
+            ruled = self._rules.apply(item, extracted, had_rules=had_rules)
+        except SkipItemError as refused:
+            self._take_problem(replace(read, problem=refused, stage="rules"), refused, stored_inside, drafts)
+            return
+        extracted = ruled.extracted
         is_live = stored is not None and stored.document_id is not None and not stored.is_document_deleted
         known = (stored.content_hash, stored.index_config_id) if stored is not None and is_live else None
         digest = content_hash(extracted.text)
@@ -296,7 +334,8 @@ class BatchBuilder:
             self._measures.add("cut", "duration_s", time.perf_counter() - begun_s)
             if not cuts:
                 problem = _nothing_to_find(item)
-                self._take_problem(replace(read, stage="chunk"), problem, stored_inside, drafts)
+                stage = "rules" if self._rules.hash else "chunk"
+                self._take_problem(replace(read, stage=stage), problem, stored_inside, drafts)
                 return
         mime_type = storable(extracted.mime_type or content.mime_type)
         document_id = stored.document_id if stored is not None and stored.document_id else DocumentId(self._new_id())
@@ -305,8 +344,8 @@ class BatchBuilder:
             drafts.resolved.append(item.external_id)
         external_hash = storable(content.external_hash)
         drafts.items.append(ItemWrite(item, external_hash, mime_type, SyncStatus.SYNCED, "", document_id))
-        title = document_title(item, None, extracted.title)
-        write = self._described(document_id, item, mime_type, title, size_bytes=len(content.body))
+        write = self._described(document_id, item, mime_type, ruled.title, size_bytes=len(content.body))
+        write = replace(write, external_url=ruled.url, ruling=ruled.ruling)
         if cuts is not None:
             write = _with_text(write, stored, extracted, digest, using.config.id)
         drafts.documents.append((write, cuts))
@@ -353,7 +392,11 @@ class BatchBuilder:
         if isinstance(problem, SkipItemError) and problem.stored_as == "skipped":
             mime_type = storable(read.content.mime_type) if read.content is not None else item.mime_type
             drafts.count("skipped")
-            drafts.items.append(ItemWrite(item, external_hash, mime_type, SyncStatus.SKIPPED, reason, document_id))
+            write = ItemWrite(item, external_hash, mime_type, SyncStatus.SKIPPED, reason, document_id)
+            drafts.items.append(self._ruled_on(write, read, problem))
+            is_newer = stored is not None and not self._source.same_content(stored.external_hash, external_hash)
+            if is_newer and document_id is not None:
+                drafts.outdated.append(document_id)
             drafts.resolved.append(item.external_id)
             if document_id is not None:
                 drafts.dropped.append(document_id)  # it has no text any more, so it must not be found by its old one
@@ -361,7 +404,8 @@ class BatchBuilder:
             return
         drafts.count("failed")
         # With the vendor's MIME type, which may decide how to fetch it: the next try begins from this row.
-        drafts.items.append(ItemWrite(item, external_hash, item.mime_type, SyncStatus.FAILED, reason, document_id))
+        write = ItemWrite(item, external_hash, item.mime_type, SyncStatus.FAILED, reason, document_id)
+        drafts.items.append(self._ruled_on(write, read, problem))
         drafts.moved += inside.moved(item, stored, stored_inside)
         drafts.failures.append(
             ItemFailure(
@@ -374,6 +418,13 @@ class BatchBuilder:
                 permanent=isinstance(problem, SkipItemError) and not problem.transient,
             )
         )
+
+    def _ruled_on(self, write: ItemWrite, read: _Read, problem: SkipItemError | RetryableError) -> ItemWrite:
+        """Note which rules have left an item out, or failed on it: others may not."""
+        if read.stage != "rules":
+            return write
+        detail = problem.rule if isinstance(problem, FilteredError) else ""
+        return replace(write, reason_detail=detail, rules_hash=self._rules.hash)
 
     def _take_children(
         self,
@@ -395,7 +446,7 @@ class BatchBuilder:
             stored = stored_by_id.get(item.external_id)
             deeper = inside.below(item.external_id, stored_inside)
             kept.update(child.external_id for child in deeper)  # each level decides on what is directly inside it
-            if stored is not None and _is_as_stored(item, stored):
+            if stored is not None and _is_as_stored(item, stored, self._rules.hash):
                 drafts.external_ids.add(item.external_id)
                 drafts.count("unchanged")
                 drafts.moved += inside.moved(item, stored, [stored, *deeper])
@@ -467,14 +518,20 @@ class BatchBuilder:
         for each in done.values():
             drafts.add(chunks_embedded=each.embedded, chunks_reused=each.reused, embedding_tokens=each.tokens)
         return Batch(
-            item_writes=drafts.items,
+            item_writes=[replace(write, item=self._rules.shown(write.item)) for write in drafts.items]
+            if self._rules.redacts
+            else drafts.items,
             document_writes=writes,
-            failures=drafts.failures,
+            failures=[self._rules.shown_failure(failure) for failure in drafts.failures],
             resolved=drafts.resolved,
             deleted=drafts.deleted,
             dropped_documents=drafts.dropped,
             seen=drafts.seen,
-            moved=drafts.moved,
+            moved=[replace(move, external_path=self._rules.shown_path(move.external_path)) for move in drafts.moved]
+            if self._rules.redacts
+            else drafts.moved,
+            described=drafts.described,
+            outdated_documents=drafts.outdated,
             counts=Counts(**drafts.counts),
             external_ids=external_ids | drafts.external_ids,
             fresh_vectors={config_id: each.fresh for config_id, each in done.items()},
@@ -512,14 +569,14 @@ class BatchBuilder:
         return vectors_by_hash
 
 
-def _is_as_stored(item: Item, stored: StoredItem) -> bool:
+def _is_as_stored(item: Item, stored: StoredItem, rules_hash: str) -> bool:
     """Return whether an attachment can stay as it is, with all that is inside it."""
     if stored.reason == REMOVED_BY_USER:
         return True
     if stored.sync_status is not SyncStatus.SYNCED or stored.external_hash != item.external_hash:
         return False
     has_document = stored.document_id is not None and not stored.is_document_deleted
-    return has_document and not stored.retry_due
+    return has_document and not stored.retry_due and stored.rules_hash == rules_hash
 
 
 def _with_text(

@@ -36,6 +36,7 @@ from workstation_pipelines.errors import (
     WorkstationError,
 )
 from workstation_pipelines.model import JobResult, JobStatus, Progress, SyncJobId
+from workstation_pipelines.sync import rules
 from workstation_pipelines.sync.batch import BatchWriter
 from workstation_pipelines.sync.budget import Allowance
 from workstation_pipelines.sync.checkpoint import cursor_to_promote, resume_point, sweep_of
@@ -125,6 +126,7 @@ class _Run:
                     return stopped
                 self._take_up(asked)
             request = job.request
+            job.rules = rules.load(connection, user_id=lease.user_id, data_source_id=lease.data_source_id)
             previous = sync_jobs.bury_interrupted(connection, lease, successor=job.id)
             previous = previous or sync_jobs.resumable(connection, lease)
             job.live_before = sync_items.count_live(connection, lease)
@@ -201,6 +203,7 @@ class _Run:
                 faults=parts.faults,
             )
             committer = Committer(job, writer, committing)
+            allowance = self._allowance(committer)
             builder = BatchBuilder(
                 database=parts.database,
                 lease=self._lease,
@@ -210,13 +213,14 @@ class _Run:
                 vectorizer=parts.vectorizer,
                 executor=fetchers,
                 aside=aside,
-                allowance=self._allowance(committer),
+                allowance=allowance,
                 new_id=parts.new_id,
                 faults=parts.faults,
                 stop=job.stop,
+                rules=job.rules,
             )
             try:
-                yield from PageLoop(job, builder, committer, aside, batch_items=BATCH_ITEMS).run()
+                yield from PageLoop(job, builder, committer, allowance, aside, batch_items=BATCH_ITEMS).run()
             finally:
                 committer.settle()
             if not job.awaiting:  # held back deletes are work that no stage has done

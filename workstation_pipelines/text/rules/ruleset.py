@@ -128,6 +128,18 @@ def apply(ruleset: Ruleset, extracted: Extracted, metadata: Metadata) -> Transfo
     )
 
 
+def without_secrets(ruleset: Ruleset, extracted: Extracted) -> Extracted:
+    """Return text, title and headings without what the redactions take away; the same object when there is nothing."""
+    draft = Draft(extracted.text, tuple(extracted.headings), extracted.title or "", {}, language=extracted.language)
+    before = draft
+    for rule in ruleset.redactions:
+        draft = TYPES[rule.type].apply(rule.config, rule.name, draft)
+    draft = _without_secrets(ruleset, draft)
+    if (draft.text, draft.title, draft.headings) == (before.text, before.title, before.headings):
+        return extracted
+    return replace(extracted, text=draft.text, title=draft.title, headings=draft.headings)
+
+
 def _without_secrets(ruleset: Ruleset, draft: Draft) -> Draft:
     for rule in ruleset.redactions:
         words = partial(redacted_words, _redact_config(rule), rule.name, language=draft.language)
