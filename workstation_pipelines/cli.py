@@ -22,6 +22,7 @@ from workstation_pipelines.commands import (
     audit,
     bill,
     budget,
+    build,
     check,
     dagster_pages,
     database,
@@ -99,6 +100,8 @@ app.add_typer(schedule.app, name="schedule")
 app.add_typer(audit.app, name="audit")
 app.add_typer(database.app, name="db")
 app.add_typer(reprocess.app, name="reprocess")
+app.add_typer(build.builds_app, name="build")
+app.add_typer(build.questions_app, name="question")
 app.add_typer(keys.app, name="keys")
 app.command("housekeeping")(housekeeping.housekeeping)
 app.command("dev")(dagster_pages.dev)

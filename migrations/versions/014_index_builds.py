@@ -80,7 +80,6 @@ CREATE TABLE app.index_build_documents (
     chunk_count integer NOT NULL,
     previous_generation integer,
     previous_chunk_count integer,
-    is_pinned boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     user_id text NOT NULL CHECK (user_id <> ''),

@@ -19,7 +19,7 @@ from workstation_pipelines.db.index_settings import Selection
 from workstation_pipelines.errors import WorkstationError
 from workstation_pipelines.index import search
 from workstation_pipelines.model import IndexConfig, ProcessingJobId, Scope, UserId
-from workstation_pipelines.sync import reprocess
+from workstation_pipelines.sync import builds, reprocess
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.processing import ProcessingResult
 from workstation_pipelines.sync.reprocess import ReprocessingParts
@@ -77,6 +77,32 @@ def _work_and_tell(app_url: str, job_id: ProcessingJobId, fault: str, outcome_fi
     finally:
         database.close()
     Path(outcome_file).write_text(outcome)
+
+
+def start_build_step(app_url: str, step: str, build_id: UUID, fault: str) -> Running:
+    """Build, or switch to, an index build in a process of its own."""
+    handle, name = mkstemp(suffix=".outcome")
+    os.close(handle)
+    process = _FORKS.Process(target=_build_and_tell, args=(app_url, step, build_id, fault, name))
+    process.start()
+    return Running(process, Path(name))
+
+
+def _build_and_tell(app_url: str, step: str, build_id: UUID, fault: str, outcome_file: str) -> None:
+    database = Database(app_url, pool_size=2)
+    using, faults = vectorizer(database, "alice", DigestEmbedder()), Faults(fault)
+    try:
+        if step == "switch":
+            builds.switch(database, using, user_id=ALICE, build_id=build_id, new_id=new_id, faults=faults)
+        else:
+            for _ in builds.grow(database, using, user_id=ALICE, build_id=build_id, faults=faults):
+                pass
+    except Exception:
+        Path(outcome_file).write_text(traceback.format_exc())
+        raise
+    finally:
+        database.close()
+    Path(outcome_file).write_text("done")
 
 
 @dataclass

@@ -218,6 +218,35 @@ def rechunk(
     return _give_generations(connection, user_id=user_id, writes=writes, packer=packer, are_deleted=False)
 
 
+def add_candidates(
+    connection: Connection, *, user_id: UserId, writes: Sequence[DocumentWrite], packer: wire.TsvectorPacker
+) -> list[DocumentWrite]:
+    """Store chunks that no search shows yet, as a generation that is given out for them; return the writes as stored.
+
+    A write is made for generation n + 1; a document that has moved on from generation n since it was read is left out.
+    The caller says who keeps them, in the same transaction, or they are strays.
+    """
+    given = lock(connection, user_id=user_id, document_ids=[write.id for write in writes])
+    kept = [
+        replace(write, generation=given[write.id].last + 1)
+        for write in writes
+        if write.id in given and given[write.id].live == write.generation - 1
+    ]
+    allotted = connection.execute(
+        text(
+            """
+            UPDATE app.documents SET allotted_generation = greatest(live_generation, allotted_generation) + 1
+             WHERE user_id = :user_id AND id = ANY(:ids) AND deleted_at IS NULL
+            RETURNING id"""
+        ),
+        {"user_id": user_id, "ids": [write.id for write in kept]},
+    )
+    live = {row.id for row in allotted}
+    kept = [write for write in kept if write.id in live]
+    _insert_chunks(connection, user_id, kept, packer)
+    return kept
+
+
 def revive(
     connection: Connection, *, user_id: UserId, writes: Sequence[DocumentWrite], packer: wire.TsvectorPacker
 ) -> list[UUID]:
@@ -279,7 +308,8 @@ def tombstone(connection: Connection, *, user_id: UserId, document_ids: Sequence
         ),
         parameters,
     )
-    done = [row[0] for row in hidden]
+    were_live = {row[0] for row in hidden}
+    done = [each for each in document_ids if each in were_live]
     connection.execute(
         text(
             """

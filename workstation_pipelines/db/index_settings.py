@@ -146,6 +146,14 @@ def want(
     connection.execute(text(_PIN), parameters)
 
 
+def set_project(
+    connection: Connection, *, user_id: UserId, project_id: UUID, index_config_id: IndexConfigId, new_id: NewId
+) -> None:
+    """Choose a config for a project and nothing narrower."""
+    scope = {"data_source_id": None, "project_id": project_id}
+    connection.execute(text(_SET), {"id": new_id(), "user_id": user_id, "config": index_config_id, **scope})
+
+
 _SET = """
     INSERT INTO app.index_settings (id, user_id, data_source_id, project_id, index_config_id)
     VALUES (:id, :user_id, :data_source_id, :project_id, :config)

@@ -467,7 +467,6 @@ index_build_documents = _table(
     _int("generation", "chunk_count"),
     Column("previous_generation", Integer),
     Column("previous_chunk_count", Integer),
-    _bool("is_pinned"),
     PrimaryKeyConstraint("user_id", "build_id", "document_id", name="index_build_documents_pkey"),
     _belongs_to("index_build_documents_build_fk", "build_id", "index_builds", "CASCADE"),
     _belongs_to("index_build_documents_document_fk", "document_id", "documents", "CASCADE"),

@@ -51,6 +51,9 @@ REWORK_POINTS = (
 
 OUTBOX_POINTS = ("outbox_claimed", "outbox_part_written", "outbox_written", "outbox_deleted", "outbox_confirmed")
 
+SWITCH_POINTS = ("switch_before_commit", "switch_committed")
+"""Before and after the one transaction that makes an index build live, or undoes that."""
+
 
 class Faults:
     """Kills this process with SIGKILL when point `name` is passed for the nth time; `stop` pauses it with SIGSTOP instead."""
@@ -59,7 +62,7 @@ class Faults:
         """`setting` is `name`, `name:nth` or `name:nth:stop`. Raises InvalidRequestError for anything else."""
         name, _, rest = (setting or "").partition(":")
         nth, _, action = rest.partition(":")
-        known = (*POINTS, *ERASURE_POINTS, *PROCESSING_POINTS, *REWORK_POINTS, *OUTBOX_POINTS)
+        known = (*POINTS, *ERASURE_POINTS, *PROCESSING_POINTS, *REWORK_POINTS, *OUTBOX_POINTS, *SWITCH_POINTS)
         if name and (name not in known or not (nth or "1").isdigit() or action not in ("", "stop")):
             raise InvalidRequestError(
                 f"unknown fault {setting!r}: WORKSTATION_FAULT is name[:nth], one of {', '.join(known)}"
