@@ -10,9 +10,11 @@ import pytest
 
 from tests.defs.place import ALICE, Place, failure, status
 from workstation_pipelines.db import processing as rows
+from workstation_pipelines.db.index_settings import Selection
 from workstation_pipelines.defs import processing, stream
 from workstation_pipelines.defs.home import USER_TAG
 from workstation_pipelines.model import JobStatus, ProcessingJobId, ProcessingKind
+from workstation_pipelines.sync import reprocess
 from workstation_pipelines.sync.subjects import given
 
 SECRET = "canaryqx"
@@ -170,3 +172,25 @@ def test_job_of_nobody_fails_plainly(place: Place) -> None:
     job = place.definitions.resolve_job_def("bulk_document_processing")
     result = job.execute_in_process(instance=place.instance, run_config=config, raise_on_error=False)
     assert "NotFoundError" in failure(result)
+
+
+def test_reprocessing_is_a_run_of_its_own_job(place: Place) -> None:
+    place.write("a.md", "b.md")
+    [request] = start(place) if enqueue(place, "a.md", "b.md") else []
+    run(place, request)
+    config = place.workspace.chosen_config(ALICE, chunk_tokens=32)
+    job_id = reprocess.choose(
+        place.database,
+        place.workspace.vectorizer(ALICE),
+        user_id=ALICE,
+        selection=Selection(),
+        index_config_id=config.id,
+        new_id=place.workspace.new_id,
+    )
+    [request] = start(place)
+    assert request.job_name == "document_reprocessing"
+    result = run(place, request)
+    shown = metadata(result)
+    assert (status(place, result), shown["status"], shown["done"]) == ("SUCCESS", "completed", 2)
+    assert place.ask("SELECT DISTINCT index_config_id FROM app.documents") == [(config.id,)]
+    assert show(place, job_id).dagster_run_id == result.run_id
