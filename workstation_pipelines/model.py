@@ -112,7 +112,7 @@ class Severity(StrEnum):
 
 
 class EventKind(StrEnum):
-    """What somebody should know of. All but the last two concern a data source; triggers write the first five."""
+    """What somebody should know of. The first six concern a data source; triggers write the first five."""
 
     SYNC_FAILED = "sync_failed"
     SYNC_PAUSED = "sync_paused"
@@ -120,6 +120,7 @@ class EventKind(StrEnum):
     CONFIRMATION_NEEDED = "confirmation_needed"
     REAUTHORIZATION_NEEDED = "reauthorization_needed"
     FRESHNESS_MISSED = "freshness_missed"
+    INDEX_DRIFTED = "index_drifted"
     WEBHOOK_GIVEN_UP = "webhook_given_up"
     WEBHOOK_DISABLED = "webhook_disabled"
 

@@ -40,6 +40,7 @@ def test_every_source_type_has_the_same_definitions(repository: dg.RepositoryDef
         f"{name}/{check}" for name in types for check in CHECKS
     }
     assert {name for name in repository.job_names if not name.startswith("__")} == {
+        "agreement_check",
         "housekeeping",
         *(f"{name}_{job}" for name in types for job in ("sync", "checks")),
         *(job.name for job, _ in processing.JOBS.values()),
@@ -53,6 +54,7 @@ def test_every_source_type_has_the_same_definitions(repository: dg.RepositoryDef
         *(f"{name}_delta_sensor" for name in types),
     }
     assert {schedule.name for schedule in repository.schedule_defs} == {
+        "agreement_schedule",
         "housekeeping_schedule",
         *(f"{name}_sync_schedule" for name in types),
     }

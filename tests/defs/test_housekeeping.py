@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -26,8 +27,9 @@ def job() -> None:
 
 
 @pytest.fixture
-def instance() -> dg.DagsterInstance:
-    return dg.DagsterInstance.ephemeral()
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
 
 
 def _run(instance: dg.DagsterInstance, source: str | None) -> str:
@@ -71,3 +73,17 @@ def test_job_tells_what_it_removed(place: Place) -> None:
     shown = {name: told[name].value for name in ("users", "tombstones", "metrics")}
     assert shown == {"users": 1, "tombstones": 1, "metrics": 0}
     assert place.ask("SELECT count(*) FROM app.documents") == [(0,)]
+
+
+def test_drift_is_mended_without_fetching_and_becomes_an_event_until_the_next_check_is_clean(place: Place) -> None:
+    place.write("a.md", "b.md")
+    assert place.run().success
+    place.ask("UPDATE app.chunks SET embedding = NULL")
+    (place.folder / "a.md").unlink()
+    job = place.definitions.resolve_job_def("agreement_check")
+    assert job.execute_in_process(instance=place.instance).success
+    assert place.ask("SELECT count(*) FROM app.chunks WHERE embedding IS NULL") == [(0,)]
+    event = "SELECT kind, severity, (detail ->> 'stale_documents')::int, resolved_at IS NULL FROM app.events"
+    assert place.ask(event) == [("index_drifted", "warning", 2, True)]
+    assert job.execute_in_process(instance=place.instance).success
+    assert place.ask(event) == [("index_drifted", "warning", 2, False)]

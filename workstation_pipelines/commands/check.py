@@ -7,17 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workstation_pipelines.commands.exits import ExitCode
-from workstation_pipelines.commands.index import print_reports, repaired, verified
-from workstation_pipelines.commands.invocation import Session, open_session
+from workstation_pipelines.commands.index import print_reports
+from workstation_pipelines.commands.invocation import open_session
 from workstation_pipelines.commands.output import AsJson, print_json, print_line, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from uuid import UUID
-
     from workstation_pipelines.sync.index import Report, Reworked
-    from workstation_pipelines.sync.index_repair import IndexReport
-    from workstation_pipelines.sync.vectorize import Vectorizer
 
 NAMED = 20
 
@@ -31,46 +26,25 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Check the index against the documents. Exit 1 if they do not fit, or still do not after a repair."""
-    from workstation_pipelines.sync import index
+    from workstation_pipelines.sync.agreement import agree
 
     with open_session(context) as session:
         source_id = session.source(source).id if source is not None else None
-        vectorizer = session.workspace.vectorizer(session.user_id)
-        before = index.check(session.workspace.database, vectorizer, user_id=session.user_id, data_source_id=source_id)
-        report, strays, reworked = before, 0, index.Reworked()
-        if repair and not before.is_clean:
-            strays, reworked = _repair(session, vectorizer, source_id)
-            distrusted = [document_id for document_id, _ in before.wrong_hash]
-            index.distrust(session.workspace.database, user_id=session.user_id, document_ids=distrusted)
-            report = index.check(
-                session.workspace.database, vectorizer, user_id=session.user_id, data_source_id=source_id
-            )
-        outside = verified(session) if source_id is None and session.workspace.external_index is not None else []
-        outside_now = repaired(session, outside) if repair and not _are_clean(outside) else outside
-    is_clean = report.is_clean and _are_clean(outside_now)
+        done = agree(session.workspace, user_id=session.user_id, data_source_id=source_id, is_repairing=repair)
     if as_json:
-        done = {"strays_removed": strays, "reworked": reworked} if repair else None
+        mended = {"strays_removed": done.strays_removed, "reworked": done.reworked} if repair else None
+        outside = {"found": done.outside_found, "now": done.outside_now}
         print_json(
-            {
-                "is_clean": is_clean,
-                "found": before,
-                "repair": done,
-                "now": report,
-                "outside": {"found": outside, "now": outside_now},
-            }
+            {"is_clean": done.is_clean, "found": done.found, "repair": mended, "now": done.now, "outside": outside}
         )
     else:
-        _print_report(before)
+        _print_report(done.found)
         if repair:
-            _print_repair(strays, reworked, report)
-        print_reports(outside)
-        if outside_now is not outside:
-            print_reports(outside_now)
-    raise typer.Exit(ExitCode.OK if is_clean else ExitCode.FAILED)
-
-
-def _are_clean(reports: Sequence[IndexReport]) -> bool:
-    return all(report.is_clean for report in reports)
+            _print_repair(done.strays_removed, done.reworked, done.now)
+        print_reports(done.outside_found)
+        if done.outside_now is not done.outside_found:
+            print_reports(done.outside_now)
+    raise typer.Exit(ExitCode.OK if done.is_clean else ExitCode.FAILED)
 
 
 def optimise(context: typer.Context, as_json: AsJson = False) -> None:
@@ -83,17 +57,6 @@ def optimise(context: typer.Context, as_json: AsJson = False) -> None:
         print_json({"chunks_promoted": moved})
     else:
         print_line(f"{moved:,} chunks promoted" if moved else "nothing to promote: exact search is as quick for you")
-
-
-def _repair(session: Session, vectorizer: Vectorizer, source_id: UUID | None) -> tuple[int, Reworked]:
-    from workstation_pipelines.sync import index
-
-    database, user_id = session.workspace.database, session.user_id
-    strays = index.remove_strays(database, user_id=user_id)
-    total = index.Reworked()
-    for done in index.reindex(database, vectorizer, user_id=user_id, data_source_id=source_id):
-        total = total.plus(done)
-    return strays, total
 
 
 def _print_report(report: Report) -> None:

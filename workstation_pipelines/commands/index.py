@@ -14,6 +14,8 @@ from workstation_pipelines.commands.questions import confirm
 from workstation_pipelines.errors import InvalidRequestError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from workstation_pipelines.db.index_namespaces import IndexNamespace
     from workstation_pipelines.sync.index_repair import IndexReport
     from workstation_pipelines.sync.outbox import ExternalIndex
@@ -86,8 +88,11 @@ def copy(
 @app.command()
 def verify(context: typer.Context, as_json: AsJson = False) -> None:
     """Compare the vectors of an index outside the database with the passages. Exit 1 if they do not fit."""
+    from workstation_pipelines.sync.agreement import check_outside
+
     with open_session(context) as session:
-        reports = verified(session)
+        _external_index(session)
+        reports = check_outside(session.workspace, user_id=session.user_id)
     if as_json:
         print_json({"is_clean": all(report.is_clean for report in reports), "indexes": reports})
     else:
@@ -135,25 +140,7 @@ def drop(context: typer.Context, yes: Yes = False, as_json: AsJson = False) -> N
         print_line(f"{len(namespaces)} namespaces dropped; the vectors in the database stay")
 
 
-def verified(session: Session) -> list[IndexReport]:
-    """Check the user's namespaces. Raises InvalidRequestError when there are some and no key, RetryableError."""
-    from workstation_pipelines.sync.index_repair import check_index
-
-    namespaces = _namespaces(session)
-    return [check_index(_external_index(session), namespace) for namespace in namespaces]
-
-
-def repaired(session: Session, reports: list[IndexReport]) -> list[IndexReport]:
-    """Mend what reports name and check again. Raises RetryableError."""
-    from workstation_pipelines.sync.index_repair import repair_index
-
-    by_name = {report.index_name: report for report in reports}
-    for namespace in _namespaces(session):
-        repair_index(_external_index(session), namespace, by_name[namespace.index_name])
-    return verified(session)
-
-
-def print_reports(reports: list[IndexReport]) -> None:
+def print_reports(reports: Sequence[IndexReport]) -> None:
     for report in reports:
         print_line(
             f"{'clean' if report.is_clean else 'NOT CLEAN'}: {report.index_name} at Pinecone holds {report.found:,} vectors of"

@@ -24,8 +24,15 @@ Sweep = dg.ResourceParam[WorkspaceResource]
 
 def definitions() -> dg.Definitions:
     return dg.Definitions(
-        jobs=[housekeeping],
+        jobs=[housekeeping, agreement_check],
         schedules=[
+            dg.ScheduleDefinition(
+                name="agreement_schedule",
+                job=agreement_check,
+                cron_schedule="50 4 * * *",
+                default_status=dg.DefaultScheduleStatus.RUNNING,
+                description="Once a night: do documents, chunks, vectors and an index outside the database agree?",
+            ),
             dg.ScheduleDefinition(
                 name="housekeeping_schedule",
                 job=housekeeping,
@@ -66,4 +73,44 @@ def swept(workspace: "Workspace") -> dict[str, int]:
         totals["users"] += 1
         for each in sweep(workspace.database, workspace.settings.retention_days, user_id=user_id):
             totals[each.rule.replace(" ", "_")] += each.rows
+    return dict(totals)
+
+
+@dg.op(description="Checks every user's index against the documents and mends it, without fetching anything.")
+def check_and_mend(context: dg.OpExecutionContext, workspace: Sweep) -> None:
+    with stream.as_outcomes(context, "agreement"):
+        totals = agreed(workspace.open())
+        context.add_output_metadata(totals)
+    if totals["users_not_clean"]:
+        raise dg.Failure(
+            f"{totals['users_not_clean']} users' indexes could not be mended: their events say more.",
+            allow_retries=False,
+        )
+
+
+@dg.job(
+    name="agreement_check", description="Hold documents, chunks and vectors against each other, and mend what drifted."
+)
+def agreement_check() -> None:
+    check_and_mend()
+
+
+def agreed(workspace: "Workspace") -> dict[str, int]:
+    """Check and mend every user's index; return totals. Drift becomes an event of its user."""
+    from workstation_pipelines.sync.agreement import agree, note
+    from workstation_pipelines.sync.housekeeping import every_user
+
+    totals: Counter[str] = Counter(dict.fromkeys(("users", "users_with_drift", "users_not_clean"), 0))
+    for user_id in every_user(workspace.database):
+        done = agree(workspace, user_id=user_id)
+        note(workspace, done, user_id=user_id)
+        totals["users"] += 1
+        totals["users_with_drift"] += not done.was_clean
+        totals["users_not_clean"] += not done.is_clean
+        totals["documents"] += done.found.documents
+        totals["documents_mended"] += done.reworked.documents
+        totals["chunks_embedded"] += done.reworked.embedded
+        totals["strays_removed"] += done.strays_removed
+        totals["missing_outside"] += sum(report.missing for report in done.outside_found)
+        totals["extra_outside"] += sum(report.extra for report in done.outside_found)
     return dict(totals)
