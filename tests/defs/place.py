@@ -208,7 +208,7 @@ def failure(result: dg.ExecuteInProcessResult) -> str:
 
 def create(place: Place, request: dg.RunRequest, *, submit: bool) -> dg.DagsterRun:
     """Do what the daemon does with a request: create its run, then submit it."""
-    assert request.partition_key is not None
+    partition_key = request.partition_key or request.tags["dagster/partition"]
     origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("sync"), "__repository__")
     code = ReconstructableRepository.for_module("workstation_pipelines.definitions", "defs")
     job = place.definitions.resolve_job_def("local_folder_sync")
@@ -219,7 +219,7 @@ def create(place: Place, request: dg.RunRequest, *, submit: bool) -> dg.DagsterR
         tags={
             **(request.tags or {}),
             "dagster/run_key": request.run_key or "",
-            "dagster/partition": request.partition_key,
+            "dagster/partition": partition_key,
         },
         remote_job_origin=origin.get_job_origin(job.name),
         job_code_origin=code.get_reconstructable_job(job.name).get_python_origin(),

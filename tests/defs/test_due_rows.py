@@ -47,8 +47,8 @@ def test_due_row_is_asked_for_until_its_run_exists_and_then_moves_on(place: Plac
     [first], _ = tick(place)
     [again], _ = tick(place)  # nothing was created: the daemon died
     assert first.run_key == again.run_key
-    assert first.partition_key == str(place.data_source.id)
     assert first.tags == {
+        "dagster/partition": str(place.data_source.id),
         "workstation/user": "alice",
         "workstation/data_source": str(place.data_source.id),
         "workstation/scheduled_sync": str(row.id),
@@ -191,7 +191,7 @@ def test_tick_that_dies_in_the_middle_of_many_rows_starts_each_once(place: Place
              FROM app.data_sources WHERE name LIKE 'folder %'"""
     )
     asked, _ = tick(place)
-    assert {request.partition_key for request in asked} == {str(each) for each in many}
+    assert {request.tags["dagster/partition"] for request in asked} == {str(each) for each in many}
     for request in asked[:5]:
         create(place, request, submit=True)
     create(place, asked[5], submit=False)

@@ -33,6 +33,7 @@ SYNC_JOB_TAG = "workstation/sync_job"
 TRIGGER_TAG = "workstation/trigger"
 WITHDRAWN_TAG = "workstation/withdrawn"
 PRIORITY_TAG = "dagster/priority"
+PARTITION_TAG = PARTITION_NAME_TAG
 RUN_KEY_TAG = "dagster/run_key"
 FORGOTTEN_AFTER = timedelta(hours=2)
 """A run that is said to be under way for so long without an event was lost with its machine."""
