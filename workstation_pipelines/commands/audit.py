@@ -44,7 +44,10 @@ def list_entries(
 
 @app.command()
 def show(context: typer.Context, number: int, as_json: AsJson = False) -> None:
-    """Show one entry in full, such as the certificate of an erasure."""
+    """Show one entry in full.
+
+    Such as the certificate of an erasure.
+    """
     from workstation_pipelines.db import audit
 
     with open_session(context) as session, session.transaction() as connection:

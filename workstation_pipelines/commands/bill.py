@@ -55,7 +55,10 @@ def metrics(
     until: To = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show how listing, fetching, extracting, cutting, embedding and writing went: how often, how much, the most at once."""
+    """Show how often each step was done, and what it took.
+
+    Listing, fetching, extracting, cutting, embedding, writing: how often, how much, the most at once.
+    """
     from workstation_pipelines.db import metering
 
     with open_session(context) as session:

@@ -36,7 +36,10 @@ def start(
     dimensions: Dimensions = None,
     as_json: AsJson = False,
 ) -> None:
-    """Build a project's index anew beside the live one, or go on with the build that was begun."""
+    """Build a project's index anew, beside the live one.
+
+    Or go on with the build that was begun.
+    """
     from workstation_pipelines.db import index_builds
     from workstation_pipelines.sync import builds
     from workstation_pipelines.sync.index import Reworked
@@ -97,7 +100,10 @@ def list_builds(context: typer.Context, as_json: AsJson = False) -> None:
 
 @builds_app.command()
 def compare(context: typer.Context, build: BuildId, as_json: AsJson = False) -> None:
-    """Ask the project's saved questions on the live index and on the build; show recall, overlap and cost."""
+    """Ask saved questions on both indexes.
+
+    On the live one and on the build; shows recall, overlap and cost.
+    """
     from workstation_pipelines.sync import compare as comparing
 
     with open_session(context) as session:
@@ -130,7 +136,10 @@ def compare(context: typer.Context, build: BuildId, as_json: AsJson = False) -> 
 
 @builds_app.command()
 def switch(context: typer.Context, build: BuildId, as_json: AsJson = False) -> None:
-    """Make a build live in one step, after building what changed since. The way back is kept for seven days."""
+    """Make a build live in one step.
+
+    What changed since is built first. The way back is kept for seven days.
+    """
     from workstation_pipelines.sync import builds
 
     with open_session(context) as session:
@@ -194,7 +203,7 @@ def add_question(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Keep a question, with the documents that answer it if they are known."""
+    """Keep a question to compare indexes by."""
     from workstation_pipelines.db import library, saved_questions
 
     with open_session(context) as session:

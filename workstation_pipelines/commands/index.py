@@ -30,7 +30,10 @@ class Target(StrEnum):
 
 @app.command()
 def status(context: typer.Context, as_json: AsJson = False) -> None:
-    """Show where vectors are searched, and how far an index outside the database is behind."""
+    """Show where vectors are searched.
+
+    And how far an index outside the database is behind.
+    """
     from workstation_pipelines.db import index_namespaces, index_outbox
 
     with open_session(context) as session:
@@ -87,7 +90,10 @@ def copy(
 
 @app.command()
 def verify(context: typer.Context, as_json: AsJson = False) -> None:
-    """Compare the vectors of an index outside the database with the passages. Exit 1 if they do not fit."""
+    """Compare vectors outside the database with the passages.
+
+    Exit 1 if they do not fit.
+    """
     from workstation_pipelines.sync.agreement import check_outside
 
     with open_session(context) as session:
@@ -104,7 +110,10 @@ def verify(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command()
 def create(context: typer.Context, as_json: AsJson = False) -> None:
-    """Make the index at Pinecone if it is not there; the first sync does the same."""
+    """Make the index at Pinecone if it is not there.
+
+    The first sync does the same.
+    """
     from workstation_pipelines.index.pinecone_store import index_name
 
     with open_session(context) as session:

@@ -68,7 +68,10 @@ def list_jobs(
 
 @app.command()
 def show(context: typer.Context, job: TheJob, as_json: AsJson = False) -> None:
-    """Show one job, name every item that failed in it, and some of those whose deletion it held back."""
+    """Show one job with what it could not do.
+
+    Names every item that failed in it, and some of those whose deletion it held back.
+    """
     from workstation_pipelines.db import sync_failures, sync_items, sync_jobs
 
     job_id = parsed_id(job)
@@ -91,7 +94,10 @@ def show(context: typer.Context, job: TheJob, as_json: AsJson = False) -> None:
 
 @app.command()
 def cancel(context: typer.Context, job: TheJob, as_json: AsJson = False) -> None:
-    """Stop a job, whatever it does: at once if it waits, within seconds if it runs. What is committed stays."""
+    """Stop a job, whatever it does.
+
+    At once if it waits, within seconds if it runs. What is committed stays.
+    """
     from workstation_pipelines.db import job_control
     from workstation_pipelines.sync.reaper import reap_if_dead
 
@@ -108,7 +114,10 @@ def cancel(context: typer.Context, job: TheJob, as_json: AsJson = False) -> None
 
 @app.command()
 def pause(context: typer.Context, job: TheJob, as_json: AsJson = False) -> None:
-    """Hold a job until `jobs resume`: at once if it waits, within seconds if it runs."""
+    """Hold a job until `jobs resume`.
+
+    At once if it waits, within seconds if it runs.
+    """
     from workstation_pipelines.db import job_control
 
     job_id = parsed_id(job)
@@ -121,7 +130,10 @@ def pause(context: typer.Context, job: TheJob, as_json: AsJson = False) -> None:
 
 @app.command()
 def resume(context: typer.Context, job: TheJob, as_json: AsJson = False) -> None:
-    """Let a paused job go on where it stopped; it waits for `workstation dev`, or another Dagster, to start it."""
+    """Let a paused job go on where it stopped.
+
+    It waits for `workstation dev`, or another Dagster, to start it.
+    """
     from workstation_pipelines.db import job_control
 
     job_id = parsed_id(job)
@@ -136,7 +148,10 @@ def resume(context: typer.Context, job: TheJob, as_json: AsJson = False) -> None
 
 @app.command()
 def confirm(context: typer.Context, job: TheJob, as_json: AsJson = False) -> None:
-    """Have deleted what a job held back: a new job lists the source once more, and deletes what is gone then."""
+    """Have deleted what a job held back.
+
+    A new job lists the source once more, and deletes what is gone then.
+    """
     from workstation_pipelines.db import job_control
 
     job_id = parsed_id(job)
@@ -148,7 +163,10 @@ def confirm(context: typer.Context, job: TheJob, as_json: AsJson = False) -> Non
 
 @app.command()
 def refuse(context: typer.Context, job: TheJob, as_json: AsJson = False) -> None:
-    """Keep what a job wanted to delete, and not be asked about the same items again."""
+    """Keep what a job wanted to delete.
+
+    You are not asked about the same items again.
+    """
     from workstation_pipelines.db import job_control
 
     job_id = parsed_id(job)

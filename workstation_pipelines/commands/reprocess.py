@@ -51,7 +51,10 @@ def run(
     background: Annotated[bool, typer.Option("--background", help="Leave it to Dagster's sensor.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Choose settings for a selection and bring its documents there. Searches go on meanwhile; nothing is fetched."""
+    """Bring a selection of documents to other settings.
+
+    Searches go on meanwhile; nothing is fetched.
+    """
     from workstation_pipelines.sync import reprocess
 
     with open_session(context) as session:
@@ -83,7 +86,10 @@ def run(
 
 @app.command()
 def status(context: typer.Context, as_json: AsJson = False) -> None:
-    """Say which documents are still on other settings than those chosen for them."""
+    """Say which documents are still on old settings.
+
+    On others than those chosen for them.
+    """
     from workstation_pipelines.db import index_settings
 
     with open_session(context) as session:

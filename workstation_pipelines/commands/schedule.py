@@ -114,7 +114,10 @@ def pause(context: typer.Context, schedule: ScheduleId, as_json: AsJson = False)
 
 @app.command()
 def resume(context: typer.Context, schedule: ScheduleId, as_json: AsJson = False) -> None:
-    """Let a paused schedule go on from its next time; what was missed is not made up for."""
+    """Let a paused schedule go on from its next time.
+
+    What was missed is not made up for.
+    """
     from workstation_pipelines.db import schedules
     from workstation_pipelines.sync.schedule import next_run_at
 
@@ -151,7 +154,10 @@ def next_times(
     count: Annotated[int, typer.Option(min=1, max=1000, help="How many times to show.")] = 10,
     as_json: AsJson = False,
 ) -> None:
-    """Show the next times, on the clocks of each schedule's zone and in UTC."""
+    """Show the next times.
+
+    On the clocks of each schedule's zone and in UTC.
+    """
     from workstation_pipelines.db import schedules
 
     with open_session(context) as session:

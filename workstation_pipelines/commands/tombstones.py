@@ -46,7 +46,10 @@ def deleted(
     offset: Annotated[int, typer.Option(min=0)] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """List deleted documents that can still be restored, the last deleted first."""
+    """List deleted documents that can still be restored.
+
+    The last deleted comes first.
+    """
     from workstation_pipelines.db import tombstones
 
     with open_session(context) as session, session.transaction() as connection:

@@ -49,7 +49,10 @@ class Effect:
 
 @app.command()
 def types(as_json: AsJson = False) -> None:
-    """List what rules can do, each with its settings and an example."""
+    """List what rules can do.
+
+    Each with its settings and an example.
+    """
     from workstation_pipelines.text.rules.types import TYPES
 
     if as_json:
