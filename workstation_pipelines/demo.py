@@ -295,14 +295,12 @@ def _add(session: Session, name: str, folder: Path) -> DataSourceId:
 def _remove(session: Session, name: str) -> None:
     """Take away what an earlier demo left."""
     from workstation_pipelines.defs import dev
-    from workstation_pipelines.sync.erasure import erase
-    from workstation_pipelines.sync.faults import Faults
 
     try:
         source = session.source(name)
     except NotFoundError:
         return
-    erase(session.workspace.database, source, faults=Faults())
+    session.workspace.erase(source)
     dev.forget(session.workspace.settings, source.source_type, source.id)
 
 

@@ -99,3 +99,22 @@ def test_a_first_sync_makes_what_it_needs(workstation: Program, folder: Path, pi
     assert workstation("index", "verify").code == 0
     assert "pinecone" not in str(pinecone.namespaces)
     assert pinecone.violations == []
+
+
+def test_a_removed_source_leaves_no_vector_at_pinecone_and_waits_for_it(
+    workstation: Program, folder: Path, pinecone: FakePinecone
+) -> None:
+    workstation.settings = at_pinecone(workstation.settings, pinecone, IndexStore.PINECONE)
+    workstation.connect("papers", folder)
+    assert workstation("sync", "papers").code == 0
+    pinecone.fail("/documents/", answer=Answer.of({"message": "down"}, 503), times=1000)
+    refused = workstation("source", "remove", "papers", "--yes")
+    assert refused.code == 5
+    assert "3 vectors of papers could not be deleted" in refused.err
+    halfway = workstation("sync", "papers")
+    assert (halfway.code, "being removed" in halfway.err) == (2, True)
+    pinecone.faults.clear()
+    removed = workstation("source", "remove", "papers", "--yes", "--json").value["certificate"]
+    assert (removed["before"]["vectors_outside"], removed["before"]["documents"]) == (3, 3)
+    assert set(removed["after"].values()) == {0}
+    assert pinecone.ids() == set()

@@ -86,13 +86,19 @@ def verify(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def export(context: typer.Context) -> None:
-    """Print every entry, a JSON object a line, the oldest first. Kept elsewhere, its last hash proves what came before."""
+def export(context: typer.Context, as_json: AsJson = False) -> None:
+    """Print every entry, a JSON object a line.
+
+    The oldest comes first. Kept elsewhere, the last hash proves what came before. With --json all are one array.
+    """
     import json
 
     from workstation_pipelines.db import audit
 
     with open_session(context) as session, session.transaction() as connection:
+        if as_json:
+            print_json([_as_values(entry) for entry in audit.every_entry(connection, user_id=session.user_id)])
+            return
         for entry in audit.every_entry(connection, user_id=session.user_id):
             values = {**_as_values(entry), "at": entry.at.isoformat()}
             sys.stdout.write(json.dumps(values, ensure_ascii=False, sort_keys=True) + "\n")

@@ -169,8 +169,6 @@ def remove(context: typer.Context, name: str, yes: Yes = False, as_json: AsJson 
     What was erased is counted before and after, and certified in the audit log; exit code 1 if anything is left.
     """
     from workstation_pipelines.db import data_sources
-    from workstation_pipelines.sync.erasure import erase
-    from workstation_pipelines.sync.faults import Faults
 
     with open_session(context) as session:
         source = session.source(name)
@@ -178,7 +176,7 @@ def remove(context: typer.Context, name: str, yes: Yes = False, as_json: AsJson 
             rows = data_sources.summaries(connection, user_id=session.user_id)
         documents = next(row.live_items for row in rows if row.id == source.id)
         confirm(f"Remove {source.name} with its {documents:,} documents and its history?", yes=yes)
-        certificate = erase(session.workspace.database, source, faults=Faults(session.workspace.settings.fault))
+        certificate = session.workspace.erase(source)
         _forget(session, source)
     if as_json:
         print_json({"removed": source.id, "name": source.name, "documents": documents, "certificate": certificate})

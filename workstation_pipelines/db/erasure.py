@@ -21,6 +21,34 @@ def census(connection: Connection, *, user_id: UserId, data_source_id: UUID) -> 
     return counts
 
 
+def vectors_outside(connection: Connection, *, user_id: UserId, data_source_id: UUID) -> int:
+    """Count what an index outside the database was sent of a source's documents."""
+    count: int = connection.execute(
+        text(
+            """
+            SELECT coalesce(sum(s.chunk_count), 0)::bigint FROM app.index_sent s
+              JOIN app.documents d ON d.user_id = s.user_id AND d.id = s.document_id
+             WHERE s.user_id = :user_id AND d.data_source_id = :source"""
+        ),
+        {"user_id": user_id, "source": data_source_id},
+    ).scalar_one()
+    return count
+
+
+def orphans_outside(connection: Connection, *, user_id: UserId) -> int:
+    """Count what an index outside the database was sent, and not yet told to delete, of documents that are no more."""
+    count: int = connection.execute(
+        text(
+            """
+            SELECT coalesce(sum(s.chunk_count), 0)::bigint FROM app.index_sent s
+             WHERE s.user_id = :user_id AND NOT EXISTS (
+                SELECT FROM app.documents d WHERE d.user_id = s.user_id AND d.id = s.document_id)"""
+        ),
+        {"user_id": user_id},
+    ).scalar_one()
+    return count
+
+
 def withdraw(connection: Connection, *, user_id: UserId, data_source_id: UUID) -> None:
     """Forget a source's credentials and let nothing sync it any more; it stays until the last of its rows is gone."""
     connection.execute(

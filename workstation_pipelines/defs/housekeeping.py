@@ -66,9 +66,11 @@ def housekeeping() -> None:
 
 def swept(workspace: "Workspace") -> dict[str, int]:
     """Sweep the rows of every user; return how many went, by rule."""
+    from workstation_pipelines.sync.builds import purge_old_builds
     from workstation_pipelines.sync.housekeeping import every_user, sweep
 
     totals: Counter[str] = Counter()
+    totals["documents_of_old_builds"] = purge_old_builds(workspace.database, clock=utc_now)
     for user_id in every_user(workspace.database):
         totals["users"] += 1
         for each in sweep(workspace.database, workspace.settings.retention_days, user_id=user_id):

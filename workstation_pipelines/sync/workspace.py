@@ -37,6 +37,7 @@ from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sources.credentials import CredentialProvider
 from workstation_pipelines.sync.credentials import NotConnected, Vault, needs_credentials
 from workstation_pipelines.sync.draining import BackgroundDrain
+from workstation_pipelines.sync.erasure import Certificate, erase
 from workstation_pipelines.sync.estimate import SAMPLED_ITEMS
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.outbox import ExternalIndex
@@ -306,6 +307,10 @@ class Workspace:
 
     def sync(self, data_source: DataSource, request: SyncRequest) -> Generator[Progress, None, JobResult]:
         """Sync one data source; see run_sync. The command line and the Dagster assets both come through here."""
+        if not data_source.is_active:
+            raise InvalidRequestError(
+                f"{data_source.name} is inactive: {data_source.status_message or 'it was switched off'}"
+            )
         parts = SyncParts(
             database=self.database,
             source=self.open_source(data_source),
@@ -364,6 +369,11 @@ class Workspace:
 
         parts = ReprocessingParts(self.database, self.vectorizer(user_id), Faults(self.settings.fault))
         return run_reprocessing(parts, user_id=user_id, job_id=job_id, dagster_run_id=dagster_run_id)
+
+    def erase(self, data_source: DataSource) -> Certificate:
+        """Remove a source with all that came from it; see erase()."""
+        faults = Faults(self.settings.fault)
+        return erase(self.database, data_source, faults=faults, external=self.external_index)
 
     def plan(self, data_source: DataSource, *, job_type: JobType, is_sampled: bool = True) -> Plan:
         """Say what sync() would do and take; see plan_sync. Unless `is_sampled` nothing but listings is asked for."""
