@@ -55,7 +55,7 @@ if TYPE_CHECKING:
 PROGRAM = "workstation"
 
 app = typer.Typer(
-    help="Sync folders, search what is in them, and see where everything came from.\n\n"
+    help="Sync sources, search what is in them, and see where everything came from.\n\n"
     "Exit codes: 0 done; 1 failed, items left out, or a check is not clean; 2 wrong input; 3 busy; 4 a confirmation is"
     " needed; 5 unavailable; 130 interrupted.",
     add_completion=False,

@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import DatabaseUrls
 from tests.fakes.google_drive import FakeGoogleDrive
 from tests.fakes.oauth import GOOGLE, OAuthDesk
+from tests.fakes.pinecone import API_KEY, FakePinecone
 from tests.pure.embeddings_server import KEY, serving
 from workstation_pipelines.db import embedded
 from workstation_pipelines.settings import libpq_url
@@ -80,12 +81,14 @@ def _run(script: str, home: Path, more: Mapping[str, str]) -> subprocess.Complet
 def test_commands_work_as_written(
     home: Path, google: dict[str, str], database_urls: DatabaseUrls, dagster_url: str
 ) -> None:
-    with serving(dimensions=1536) as server:
+    with serving(dimensions=1536) as server, FakePinecone() as pinecone:
+        google["WORKSTATION_PINECONE_URL"] = pinecone.url
         others = {
             "postgresql://postgres:secret@db.example/workstation": database_urls.admin_url,
             "postgresql://wp_app:secret@db.example/workstation": database_urls.app_url,
             "postgresql://postgres:secret@db.example/dagster": dagster_url,
             "https://models.example/v1": server.url,
+            "your-pinecone-key": API_KEY,
             "your-key": KEY,
             "your-client-id": OAuthDesk.client_id,
             "your-client-secret": OAuthDesk.client_secret,
@@ -102,6 +105,8 @@ def test_commands_work_as_written(
             assert ran.returncode == 0, (block, ran.stdout, ran.stderr)
             assert "workstation:" not in ran.stderr, (block, ran.stderr)
         assert server.requests
+        assert pinecone.requests
+        assert pinecone.violations == []
 
 
 def test_make_targets_exist() -> None:
