@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import time
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.pure.growth import is_linear
 from workstation_pipelines.text.clean import clean
 
 
@@ -48,7 +48,7 @@ def test_cleaning_twice_changes_nothing_more(dirty: str) -> None:
 
 
 def test_a_long_run_of_blanks_takes_linear_time() -> None:
-    started_s = time.perf_counter()
-    assert clean(" " * 2_000_000 + "end") == " " * 2_000_000 + "end"
-    assert clean((" " * 1_000_000 + "\n") * 2) == "\n\n"
-    assert time.perf_counter() - started_s < 2
+    assert clean(" " * 50_000 + "end") == " " * 50_000 + "end"
+    assert clean((" " * 50_000 + "\n") * 2) == "\n\n"
+    assert is_linear(clean, " ", count=30_000, end="end \n")
+    assert is_linear(clean, " ", count=30_000, end="\n")
