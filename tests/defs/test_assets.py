@@ -31,7 +31,7 @@ def test_sync_materialises_every_stage_with_counts_and_passes_its_checks(place: 
     assert run_id == result.run_id
     assert {metadata["sync_job"] for metadata in seen.values()} == {str(job_id)}
     assert failed_checks(result) == set()
-    assert len(evaluated(result)) == 5
+    assert len(evaluated(result)) == 6
     partitions = {event.partition for event in result.get_asset_materialization_events()}
     assert partitions == {str(place.data_source.id)}
 
@@ -56,7 +56,7 @@ def test_rework_without_items_mends_vectors_and_does_not_open_the_source(place: 
     }
     assert (place.opened, place.fetched, place.jobs()) == (0, [], ["completed"])
     assert failed_checks(result) == set()
-    assert set(evaluated(result)) == {"rows_chunks_vectors_agree"}
+    assert set(evaluated(result)) == {"rows_chunks_vectors_agree", "index_outside_agrees"}
 
 
 def test_items_alone_report_items_alone(place: Place) -> None:

@@ -18,6 +18,7 @@ _ROOT = Path(__file__).resolve().parents[2]
 
 CHECKS = {
     "documents:no_missing_text",
+    "embeddings:index_outside_agrees",
     "embeddings:rows_chunks_vectors_agree",
     "items:last_sync_completed",
     "items:no_open_failures",
