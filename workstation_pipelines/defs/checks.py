@@ -39,13 +39,14 @@ class Health:
 class Check:
     """`problems` returns how many of what are wrong with one source, by name; all zero means that it passes.
 
-    `evidence` says more of the sources that fail, under names of its own.
+    `remedy` is what to do then. `evidence` says more of the sources that fail, under names of its own.
     """
 
     stage: str
     severity: dg.AssetCheckSeverity
     description: str
     problems: Callable[[Health], dict[str, int]]
+    remedy: str
     evidence: Callable[[Sequence[Health]], dict[str, dg.RawMetadataValue]] = lambda _failing: {}
 
 
@@ -103,29 +104,48 @@ def _outside(health: Health) -> dict[str, int]:
 
 WARN, ERROR = dg.AssetCheckSeverity.WARN, dg.AssetCheckSeverity.ERROR
 CHECKS = {
-    "last_sync_completed": Check("items", WARN, "The newest sync ended completed, with no item failed.", _unfinished),
-    "no_open_failures": Check("items", WARN, "No item is waiting in the failure ledger.", _open_failures),
+    "last_sync_completed": Check(
+        "items",
+        WARN,
+        "The newest sync ended completed, with no item failed.",
+        _unfinished,
+        "`workstation jobs list` and `jobs show` say why",
+    ),
+    "no_open_failures": Check(
+        "items",
+        WARN,
+        "No item is waiting in the failure ledger.",
+        _open_failures,
+        "`workstation jobs show` names each; they are tried again by themselves, or now with `sync --retry-failed`",
+    ),
     "synced_lately": Check(
         "items",
         WARN,
         "The last sync is no older than the source's freshness objective, its own or that of its frequency.",
         _late,
+        "`workstation status` says what holds it up",
         _since_when,
     ),
     "no_missing_text": Check(
-        "documents", ERROR, "Every document has text, and a sample of texts matches its stored hash.", _texts
+        "documents",
+        ERROR,
+        "Every document has text, and a sample of texts matches its stored hash.",
+        _texts,
+        "`workstation check --repair`, then `sync --job-type full_sync`, fetches these anew",
     ),
     "rows_chunks_vectors_agree": Check(
         "embeddings",
         ERROR,
         "Every live document has its chunks, every chunk its vector, and none is left over.",
         _index,
+        "the job agreement_check, or `workstation check --repair`, mends it without fetching anything",
     ),
     "index_outside_agrees": Check(
         "embeddings",
         WARN,
         "An index outside the database, where there is one, holds just the vectors of some documents that were picked.",
         _outside,
+        "the job agreement_check, or `workstation check --repair`, mends it without embedding anything",
     ),
 }
 
@@ -192,5 +212,10 @@ def _result(key: dg.AssetCheckKey, check: Check, healths: Sequence[Health]) -> d
         check_name=key.name,
         severity=check.severity,
         metadata=metadata,
-        description=", ".join(f"{count} {name.replace('_', ' ')}" for name, count in totals.items()) or None,
+        description=_told(check, totals) if totals else None,
     )
+
+
+def _told(check: Check, totals: Mapping[str, int]) -> str:
+    counted = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in totals.items())
+    return f"{counted}: {check.remedy}"
