@@ -176,6 +176,16 @@ CREATE TRIGGER audit_change AFTER INSERT OR UPDATE OR DELETE ON app.scheduled_sy
     app.audit_change('schedule', 'schedule_type,schedule_config,timezone,is_active', 'data_source_id,schedule_type');
 """
 
+# What somebody asked of a job, and the jobs that somebody's consent started; not what jobs do by themselves.
+JOBS = """
+CREATE TRIGGER audit_asked AFTER UPDATE ON app.sync_jobs FOR EACH ROW
+    WHEN (OLD.cancel_requested <> NEW.cancel_requested OR OLD.pause_requested <> NEW.pause_requested
+          OR OLD.deletes_refused <> NEW.deletes_refused)
+    EXECUTE FUNCTION app.audit_change('job', 'cancel_requested,pause_requested,deletes_refused', 'data_source_id,status');
+CREATE TRIGGER audit_confirmed AFTER INSERT ON app.sync_jobs FOR EACH ROW WHEN (NEW.confirm_deletes)
+    EXECUTE FUNCTION app.audit_change('job', 'confirm_deletes', 'data_source_id,confirm_deletes');
+"""
+
 # For housekeeping, which is done for everybody. A loose index scan: one step a user, however many rows each has.
 USERS = """
 CREATE FUNCTION app.users_with_rows(after text, at_most integer) RETURNS TABLE (user_id text)
@@ -223,6 +233,7 @@ def upgrade() -> None:
     op.execute(IMMUTABLE)
     op.execute(APPEND)
     op.execute(TRIGGERS)
+    op.execute(JOBS)
     op.execute(USERS)
     op.execute(
         "GRANT EXECUTE ON FUNCTION app.audit_digest(text, bigint, timestamptz, text, text, jsonb, bytea) TO wp_counter"

@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import text
 
 from tests.db.conftest import ALICE, BOB
-from tests.db.rows import add_source
-from workstation_pipelines.db import audit, data_sources
+from tests.db.rows import add_source, lease_of
+from workstation_pipelines.db import audit, data_sources, job_control, sync_jobs
 from workstation_pipelines.db.audit import Entry
 from workstation_pipelines.db.engine import Database
-from workstation_pipelines.model import UserId
+from workstation_pipelines.model import JobStatus, JobType, SyncJobId, UserId
 
 Admin = psycopg.Connection[Any]
 
@@ -166,6 +166,25 @@ def test_changes_of_a_source_are_logged_however_they_are_made(
         ("schedule.removed", schedule),
     ]
     assert _breaks(database, ALICE) == []
+
+
+def test_what_is_asked_of_a_job_is_logged_and_what_it_does_itself_is_not(
+    database: Database, logged: Callable[[], list[tuple[str, dict[str, Any]]]]
+) -> None:
+    with database.transaction_with_rls(ALICE) as connection:
+        source = add_source(connection, ALICE)
+        job_id = SyncJobId(uuid4())
+        sync_jobs.start(
+            connection, lease_of(source), job_id=job_id, job_type=JobType.MANUAL, progress={}, dagster_run_id=None
+        )
+        job_control.request_cancel(connection, user_id=ALICE, job_id=job_id)
+        sync_jobs.end(connection, user_id=ALICE, job_id=job_id, status=JobStatus.CANCELLED)
+    added, asked = logged()
+    assert added[0] == "source.added"
+    assert asked == (
+        "job.changed",
+        {"data_source_id": str(source.id), "status": "running", "changed": ["cancel_requested"]},
+    )
 
 
 def test_head_is_what_the_newest_entry_says(database: Database) -> None:
