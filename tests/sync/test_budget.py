@@ -18,10 +18,10 @@ from tests.sync.stories import story
 from tests.sync.syncing import TOKEN_PRICE, Wish, data_source, new_id, sync, vectorizer
 from workstation_pipelines.db import budgets
 from workstation_pipelines.db.engine import Database
+from workstation_pipelines.db.index_settings import Selection
 from workstation_pipelines.errors import BudgetReachedError
 from workstation_pipelines.model import BudgetPeriod, BudgetUnit, JobStatus, UserId
-from workstation_pipelines.sync import index
-from workstation_pipelines.sync.rework_plan import plan_rework
+from workstation_pipelines.sync import index, reprocess_plan
 
 ALICE = UserId("alice")
 CHUNK_TOKENS = 8
@@ -120,8 +120,13 @@ def test_reindexing_ends_at_a_budget_and_goes_on_when_it_is_raised(
     folder.sync()
     ask("UPDATE app.chunks SET embedding = NULL WHERE text < 'note 5'")
     using = vectorizer(database, "alice", DigestEmbedder())
-    planned = plan_rework(database, using, user_id=ALICE)
-    assert (planned.documents, planned.embedded, planned.tokens) == (5, 5, 5 * CHUNK_TOKENS)
+
+    def plan() -> reprocess_plan.Plan:
+        return reprocess_plan.plan(database, using, user_id=ALICE, selection=Selection(), index_config_id=None)
+
+    planned = plan()
+    assert (planned.documents, planned.unchanged, planned.chunks) == (10, 5, 5)
+    assert (planned.reused, planned.tokens) == (0, 5 * CHUNK_TOKENS)
     assert planned.cost_usd == planned.tokens * TOKEN_PRICE
     put(database, BudgetPeriod.MONTH, Decimal(13 * CHUNK_TOKENS), BudgetUnit.TOKENS, folder.wish)
     done = index.reindex(database, using, user_id=ALICE)
@@ -133,7 +138,7 @@ def test_reindexing_ends_at_a_budget_and_goes_on_when_it_is_raised(
     assert [each.documents for each in index.reindex(database, using, user_id=ALICE)] == [2]
     ask("UPDATE app.chunks SET token_count = token_count; UPDATE app.documents SET index_config_id = NULL")
     ask("UPDATE app.chunks SET index_config_id = (SELECT id FROM app.index_configs), embedding = NULL")
-    assert plan_rework(database, using, user_id=ALICE).tokens == 10 * CHUNK_TOKENS
+    assert plan().tokens == 10 * CHUNK_TOKENS
     put(database, BudgetPeriod.RUN, Decimal(4 * CHUNK_TOKENS), BudgetUnit.TOKENS)
     for expected in (4, 4):
         run = index.reindex(database, using, user_id=ALICE)
@@ -141,7 +146,7 @@ def test_reindexing_ends_at_a_budget_and_goes_on_when_it_is_raised(
         with pytest.raises(BudgetReachedError, match="the next sync has a new one"):
             next(run)
     assert [each.documents for each in index.reindex(database, using, user_id=ALICE)] == [2]
-    assert plan_rework(database, using, user_id=ALICE).documents == 0
+    assert (plan().unchanged, plan().tokens) == (10, 0)
     assert not checker.check(database_urls.admin_url, "alice", truth)
     assert ask("SELECT sum(quantity) FROM app.billing_records") == [((10 + 5 + 10) * CHUNK_TOKENS,)]
 

@@ -35,7 +35,10 @@ def plan(
     selection: Selection,
     index_config_id: IndexConfigId | None,
 ) -> Plan:
-    """Cut the stored texts of a selection and count what would be embedded; exact, and nothing is stored."""
+    """Cut the stored texts of a selection and count what would be embedded; exact, and nothing is stored.
+
+    None for `index_config_id` takes an earlier choice back; where nobody chose, that is what reindexing would take.
+    """
     with database.transaction_with_rls(user_id) as connection:
         chosen = index_settings.selected(connection, user_id=user_id, selection=selection)
         trial = connection.begin_nested()
@@ -49,7 +52,7 @@ def plan(
         )
         found = vectors.reprocessable(connection, user_id=user_id, default=vectorizer.config.id, document_ids=chosen)
         trial.rollback()
-    stale = [document_id for document_id in chosen if not found[document_id].is_current]
+    stale = [document_id for document_id in chosen if document_id in found and not found[document_id].is_current]
     chunks = reused = tokens = 0
     cost: Decimal | None = Decimal(0)
     seen: set[tuple[IndexConfigId, bytes]] = set()
@@ -61,7 +64,8 @@ def plan(
             using = vectorizer.of(config_id)
             with database.transaction_with_rls(user_id) as connection:
                 texts = vectors.stored_texts(connection, user_id=user_id, document_ids=some)
-                cuts = [cut for each in texts for cut in using.cut(each.text, each.headings, each.language)]
+            cuts = [cut for each in texts for cut in using.cut(each.text, each.headings, each.language)]
+            with database.transaction_with_rls(user_id) as connection:
                 known = vectors.embedded_before(
                     connection,
                     user_id=user_id,
