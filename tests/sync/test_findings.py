@@ -15,6 +15,7 @@ from tests.db.waiting import until_somebody_waits
 from tests.sync import checker
 from tests.sync.conftest import Ask, Place
 from tests.sync.parts import DigestEmbedder
+from tests.sync.scripted import ScriptedSource, VendorAccount
 from tests.sync.syncing import data_source, new_id, vectorizer
 from tests.sync.told import ThreadedSource, ToldSource, item, listing, parts_with, sync_told, upsert
 from workstation_pipelines.db import documents, sync_items
@@ -529,6 +530,33 @@ def test_a_plan_counts_an_item_once_that_is_listed_twice(account_place: Place, d
     source = ToldSource(listing(items, items[:2]))
     planned = plan_sync(database, source, data_source(database, account_place.wish), job_type=JobType.MANUAL)
     assert (planned.adds, planned.unchanged) == (5, 0)
+
+
+def test_a_plan_lists_where_the_sync_would_because_its_cursor_expired_or_a_listing_is_due(
+    account_place: Place, account: VendorAccount, database: Database, ask: Ask
+) -> None:
+    for name in "abcd":
+        account.put(name, f"text {name}")
+    account_place.sync()
+    account.put("a", "another text")
+    account.put("e", "text e")
+    account.delete("b")
+    account.expired_before = len(account.log)
+    account.save()
+    source = ScriptedSource(account.file)
+    planned = plan_sync(database, source, data_source(database, account_place.wish), job_type=JobType.MANUAL)
+    assert (planned.adds, planned.updates, planned.deletes, planned.unchanged) == (1, 1, 1, 2)
+    counts = account_place.sync().counts
+    assert (counts.created, counts.updated, counts.deleted) == (1, 1, 1)
+
+    del account.texts["c"]  # and its feed never tells
+    account.save()
+    source = ScriptedSource(account.file)
+    source.reconcile_every = timedelta(days=1)
+    row = data_source(database, account_place.wish)
+    assert plan_sync(database, source, row, job_type=JobType.MANUAL).deletes == 0
+    ask("UPDATE app.data_sources SET last_listed_at = now() - interval '2 days'")
+    assert plan_sync(database, source, row, job_type=JobType.MANUAL).deletes == 1
 
 
 def test_a_plan_of_a_full_sync_counts_what_the_listing_no_longer_shows(

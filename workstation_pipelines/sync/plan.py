@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from workstation_pipelines.db import sync_items
+from workstation_pipelines.db import data_sources, sync_items, sync_jobs
 from workstation_pipelines.db.data_sources import DataSource, Lease
 from workstation_pipelines.db.engine import Database
-from workstation_pipelines.errors import SkipItemError
-from workstation_pipelines.model import Change, ChangeKind, Delta, Item, JobType, Page, SyncStatus
+from workstation_pipelines.errors import CursorExpiredError, SkipItemError
+from workstation_pipelines.model import Change, ChangeKind, Cursor, Item, JobType, Page, SyncStatus
 from workstation_pipelines.sources.contract import Source
 from workstation_pipelines.sync import rules
+from workstation_pipelines.sync.checkpoint import resume_point
 from workstation_pipelines.sync.delta import Action, Step, collapse, decide, is_mass_delete
 from workstation_pipelines.sync.estimate import Candidates, Estimate, estimate
 from workstation_pipelines.sync.intake import accepted
@@ -60,11 +61,10 @@ def plan_sync(
     """List the source and compare; with a `sampler` also say what the work takes. `rates` are those of the settings,
     `has_text` tells whether a MIME type can be read at all.
 
-    Raises what listing raises, CursorExpiredError included.
+    What an expired cursor hides is found by listing everything, as a sync does. Raises what listing raises.
     """
     begun_s = time.perf_counter()
-    listing = _Listing(database, source, data_source, job_type, has_text)
-    listing.read()
+    listing = _read(database, source, data_source, job_type, has_text)
     plan = listing.plan()
     if sampler is None:
         return plan
@@ -84,6 +84,41 @@ def plan_sync(
         tokens_per_s=sampler.tokens_per_s(),
     )
     return listing.plan(taken)
+
+
+def _read(
+    database: Database, source: Source, data_source: DataSource, job_type: JobType, has_text: Callable[[str], bool]
+) -> _Listing:
+    cursor = _cursor(database, source, data_source, job_type)
+    listing = _Listing(database, source, data_source, job_type, has_text, cursor=cursor)
+    try:
+        listing.read()
+    except CursorExpiredError:
+        # What was told before the end is shown by the listing as well.
+        listing = _Listing(database, source, data_source, job_type, has_text, cursor=None)
+        listing.read()
+    return listing
+
+
+def _cursor(database: Database, source: Source, data_source: DataSource, job_type: JobType) -> Cursor | None:
+    """Return the position of the feed that a sync would read on from; None where it would list."""
+    lease = _lease_for_reading(data_source)
+    every = source.reconcile_every
+    with database.transaction_with_rls(data_source.user_id) as connection:
+        previous = sync_jobs.resumable(connection, lease)
+        is_listing_due = every is not None and data_sources.is_listing_due(connection, lease, every=every)
+    begun = resume_point(
+        previous.progress if previous else {},
+        data_source=data_source,
+        source=source,
+        job_type=job_type,
+        is_listing_due=is_listing_due,
+    )
+    return begun["cursor"] if begun.get("mode") == "feed" else None
+
+
+def _lease_for_reading(data_source: DataSource) -> Lease:
+    return Lease(data_source.id, data_source.user_id, data_source.fence)  # nobody is kept out
 
 
 @dataclass(slots=True)
@@ -114,16 +149,16 @@ class _Listing:
         data_source: DataSource,
         job_type: JobType,
         has_text: Callable[[str], bool],
+        *,
+        cursor: Cursor | None,
     ) -> None:
         self._database = database
         self._source = source
         self._data_source = data_source
         self._job_type = job_type
         self._has_text = has_text
-        self._lease = Lease(data_source.id, data_source.user_id, data_source.fence)  # for reading: nobody is kept out
-        is_rescoped = data_source.synced_scope not in (None, source.scope)
-        is_fresh = job_type is JobType.FULL_SYNC or source.delta is Delta.NONE or is_rescoped
-        self._cursor = None if is_fresh else data_source.cursor
+        self._lease = _lease_for_reading(data_source)
+        self._cursor = cursor
         self._listed: set[str] = set()
         self._counted: set[tuple[Action, str]] = set()  # an item may be shown twice, and nothing is stored between
         self._known = PlannedKnown(database, data_source, self._listed if self._cursor is None else None)
