@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tests.db.conftest import ALICE
 from tests.db.rows import Library, document_write, failure, item_write, store
-from workstation_pipelines.db import documents, sync_failures, sync_items
+from workstation_pipelines.db import absent_items, documents, sync_failures, sync_items
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.sync_items import ItemWrite
 from workstation_pipelines.model import ItemType, SyncStatus
@@ -103,7 +103,7 @@ def test_writing_again_replaces_every_column(database: Database, alices: Library
 def test_thousands_of_items_are_written_in_one_go(database: Database, alices: Library) -> None:
     _write(database, alices, *(item_write(f"item {number}") for number in range(3000)))
     with database.transaction_with_rls(ALICE) as connection:
-        assert sync_items.count_live(connection, alices.lease) == 3002
+        assert absent_items.count_live(connection, alices.lease) == 3002
 
 
 def test_same_id_twice_in_one_write_is_refused(database: Database, alices: Library) -> None:
@@ -114,7 +114,7 @@ def test_same_id_twice_in_one_write_is_refused(database: Database, alices: Libra
 def test_items_of_another_source_are_not_known(database: Database, alices: Library, bobs: Library) -> None:
     with database.transaction_with_rls(ALICE) as connection:
         assert sync_items.known(connection, bobs.lease, external_ids=["a.txt"]) == {}
-        assert sync_items.unseen(connection, bobs.lease, sweep_id=uuid4()) == []
+        assert absent_items.unseen(connection, bobs.lease, sweep_id=uuid4()) == []
     assert alices.source.id != bobs.source.id
 
 
@@ -131,7 +131,7 @@ def test_tombstone_keeps_its_row_and_names_its_document_once(database: Database,
         stored = sync_items.known(connection, alices.lease, external_ids=["a.txt"])["a.txt"]
         assert (stored.sync_status, stored.document_id) == (SyncStatus.DELETED, alices.document_id)
         assert stored.is_document_deleted
-        assert sync_items.count_live(connection, alices.lease) == 0
+        assert absent_items.count_live(connection, alices.lease) == 0
 
 
 def test_unseen_are_live_listed_items_that_the_sweep_did_not_show(database: Database, alices: Library) -> None:
@@ -139,11 +139,11 @@ def test_unseen_are_live_listed_items_that_the_sweep_did_not_show(database: Data
     _write(database, alices, item_write("gone"), item_write("child", parent_external_id="gone"), sweep_id=uuid4())
     _write(database, alices, item_write("shown"), sweep_id=sweep)
     with database.transaction_with_rls(ALICE) as connection:
-        assert sync_items.unseen(connection, alices.lease, sweep_id=sweep) == ["a.txt", "b.txt", "gone"]
+        assert absent_items.unseen(connection, alices.lease, sweep_id=sweep) == ["a.txt", "b.txt", "gone"]
         sync_items.mark_seen(connection, alices.lease, sweep_id=sweep, external_ids=["b.txt", "unheard of"])
         sync_items.mark_deleted(connection, alices.lease, job_id=alices.job_id, external_ids=["gone"])
-        assert sync_items.unseen(connection, alices.lease, sweep_id=sweep) == ["a.txt"]
-        assert sync_items.count_live(connection, alices.lease) == 3
+        assert absent_items.unseen(connection, alices.lease, sweep_id=sweep) == ["a.txt"]
+        assert absent_items.count_live(connection, alices.lease) == 3
 
 
 def test_stream_shows_what_a_listing_is_compared_with(database: Database, alices: Library) -> None:

@@ -18,7 +18,7 @@ from tests.sync.parts import DigestEmbedder
 from tests.sync.scripted import ScriptedSource, VendorAccount
 from tests.sync.syncing import data_source, new_id, vectorizer
 from tests.sync.told import ThreadedSource, ToldSource, item, listing, parts_with, sync_told, upsert
-from workstation_pipelines.db import documents, sync_items
+from workstation_pipelines.db import documents, item_decisions
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.sync_jobs import Asked
 from workstation_pipelines.errors import (
@@ -95,7 +95,7 @@ def test_an_attachment_that_its_owner_deleted_stays_away_when_the_mail_changes(
 
 def remove(database: Database, document_id: object) -> None:
     with database.transaction_with_rls(ALICE) as connection:
-        inside = sync_items.mark_removed_by_user(
+        inside = item_decisions.mark_removed_by_user(
             connection,
             user_id=ALICE,
             document_id=document_id,  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ from tests.sync import checker
 from tests.sync.parts import DigestEmbedder
 from tests.sync.scripted import VendorAccount
 from tests.sync.syncing import Wish, data_source, start, sync_parts
-from workstation_pipelines.db import documents, sync_items
+from workstation_pipelines.db import documents, item_decisions
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import SourceUnavailableError
 from workstation_pipelines.model import JobStatus, JobType, UserId
@@ -232,7 +232,7 @@ class Life:
             return
         chosen = found[nth % len(found)]
         with self.database.transaction_with_rls(user_id) as connection:
-            inside = sync_items.mark_removed_by_user(
+            inside = item_decisions.mark_removed_by_user(
                 connection, user_id=user_id, document_id=chosen.id, reason=REMOVED_BY_USER
             )
             documents.tombstone(connection, user_id=user_id, document_ids=[chosen.id, *inside])

@@ -72,13 +72,13 @@ def show(context: typer.Context, job: TheJob, as_json: AsJson = False) -> None:
 
     Names every item that failed in it, and some of those whose deletion it held back.
     """
-    from workstation_pipelines.db import sync_failures, sync_items, sync_jobs
+    from workstation_pipelines.db import absent_items, sync_failures, sync_jobs
 
     job_id = parsed_id(job)
     with open_session(context) as session, session.transaction() as connection:
         row = sync_jobs.get(connection, user_id=session.user_id, job_id=job_id)
         failures = sync_failures.of_job(connection, user_id=session.user_id, job_id=job_id)
-        held = sync_items.held_back(connection, user_id=session.user_id, job_id=job_id, limit=HELD_BACK_SHOWN + 1)
+        held = absent_items.held_back(connection, user_id=session.user_id, job_id=job_id, limit=HELD_BACK_SHOWN + 1)
     if as_json:
         print_json({**row._mapping, "failures": failures, "held_back": held[:HELD_BACK_SHOWN]})
         return

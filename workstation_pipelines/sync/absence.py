@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from workstation_pipelines.db import sync_items
+from workstation_pipelines.db import absent_items, sync_items
 from workstation_pipelines.db.data_sources import prove_lease
 from workstation_pipelines.model import Progress, SyncStatus
 from workstation_pipelines.sync.checkpoint import sweep_of
@@ -39,8 +39,8 @@ def _without_kept(job: Job, absent: Sequence[str]) -> list[str]:
     with job.parts.database.transaction_with_rls(job.lease.user_id) as connection:
         prove_lease(connection, job.lease)
         if job.is_listing:  # a feed does not say who is back
-            sync_items.forget_absence(connection, job.lease, still_absent=absent)
-        kept = sync_items.kept_though_absent(connection, job.lease)
+            absent_items.forget_absence(connection, job.lease, still_absent=absent)
+        kept = absent_items.kept_though_absent(connection, job.lease)
     return [external_id for external_id in absent if external_id not in kept]
 
 
@@ -48,7 +48,7 @@ def _hold_back(job: Job, absent: Sequence[str]) -> None:
     """Write down what is asked about."""
     with job.parts.database.transaction_with_rls(job.lease.user_id) as connection:
         prove_lease(connection, job.lease)
-        sync_items.hold_back(connection, job.lease, job_id=job.id, external_ids=absent)
+        absent_items.hold_back(connection, job.lease, job_id=job.id, external_ids=absent)
 
 
 def _absent(job: Job, named: Iterable[str]) -> list[str]:
@@ -61,6 +61,6 @@ def _absent(job: Job, named: Iterable[str]) -> list[str]:
             if stored.sync_status is not SyncStatus.DELETED
         ]
         if sweep_id is not None and not job.progress.get("is_blind"):
-            unseen = sync_items.unseen(connection, job.lease, sweep_id=sweep_id)
+            unseen = absent_items.unseen(connection, job.lease, sweep_id=sweep_id)
             absent = list(dict.fromkeys([*absent, *unseen]))
     return absent

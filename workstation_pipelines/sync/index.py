@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from workstation_pipelines.db import documents, nearest, sync_items, vectors
+from workstation_pipelines.db import documents, item_decisions, nearest, vectors
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.vectors import StaleDocument
 from workstation_pipelines.db.wire import TsvectorPacker
@@ -93,7 +93,7 @@ def distrust(database: Database, *, user_id: UserId, document_ids: Sequence[UUID
     """
     with database.transaction_with_rls(user_id) as connection:
         documents.forget_hashes(connection, user_id=user_id, document_ids=document_ids)
-        return sync_items.forget_hashes(connection, user_id=user_id, document_ids=document_ids)
+        return item_decisions.forget_hashes(connection, user_id=user_id, document_ids=document_ids)
 
 
 def reindex(

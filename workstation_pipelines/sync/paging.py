@@ -18,7 +18,8 @@ from workstation_pipelines.sync.intake import UNSTORABLE, accepted, storable
 from workstation_pipelines.sync.job import Job
 from workstation_pipelines.sync.known import StoredKnown
 from workstation_pipelines.sync.page import PageWorker
-from workstation_pipelines.sync.prepare import MOST_UNAVAILABLE, BatchBuilder
+from workstation_pipelines.sync.prepare import BatchBuilder
+from workstation_pipelines.sync.reading import MOST_UNAVAILABLE
 from workstation_pipelines.sync.reapply import Reapplier
 
 _T = TypeVar("_T")

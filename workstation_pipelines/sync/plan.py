@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from workstation_pipelines.db import data_sources, sync_items, sync_jobs
+from workstation_pipelines.db import absent_items, data_sources, sync_items, sync_jobs
 from workstation_pipelines.db.data_sources import DataSource, Lease
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import CursorExpiredError, SkipItemError
@@ -173,7 +173,7 @@ class _Listing:
         is_compared = self._cursor is None and not self._source.proves_absence
         with self._database.transaction_with_rls(self._data_source.user_id) as connection:
             self._rules = rules.load(connection, user_id=self._data_source.user_id, data_source_id=self._data_source.id)
-            self._live = sync_items.count_live(connection, self._lease)
+            self._live = absent_items.count_live(connection, self._lease)
             due = [] if self._cursor is None else sync_items.due_for_retry(connection, self._lease, limit=MOST_RETRIED)
         if due:
             self._take(Page([Change(ChangeKind.UPSERT, item.external_id, item) for item in due]))

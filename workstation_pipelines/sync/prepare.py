@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
 from uuid import UUID
 
 from workstation_pipelines.db import index_settings, vectors
@@ -20,7 +20,6 @@ from workstation_pipelines.errors import (
     FilteredError,
     ItemGoneError,
     PausedError,
-    RateLimitedError,
     ReauthorizeError,
     RetryableError,
     SkipItemError,
@@ -48,39 +47,19 @@ from workstation_pipelines.sync.budget import Allowance, Wanted
 from workstation_pipelines.sync.delta import REMOVED_BY_USER, Action, Step, document_title
 from workstation_pipelines.sync.drafts import Drafts
 from workstation_pipelines.sync.faults import Faults
-from workstation_pipelines.sync.intake import storable, storable_item
+from workstation_pipelines.sync.intake import storable
 from workstation_pipelines.sync.measure import Measures
+from workstation_pipelines.sync.reading import ItemReader, Read
 from workstation_pipelines.sync.rules import SourceRules
 from workstation_pipelines.sync.stopping import StopSignal
 from workstation_pipelines.sync.vectorize import Cut, Vectorized, Vectorizer, content_hash
 from workstation_pipelines.text.lexemes import lexer_for
-
-PATIENCE_S = 30.0
-"""A vendor that asks for a longer wait pauses the whole job; a shorter one is left to the item's next try."""
-
-MOST_UNAVAILABLE = 20
-"""After so many items in a row that could not be had, the source itself is away, and the job ends."""
 
 EMBEDDED_AT_ONCE = 512
 """Between so many texts a run that is to stop can."""
 
 MOST_NESTING = 3
 """Attachments of attachments are followed so deep."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """What came of reading one item: its text, or why there is none."""
-
-    item: Item
-    stored: StoredItem | None
-    content: Content | None
-    extracted: Extracted | None
-    problem: SkipItemError | RetryableError | None
-    stage: str
-    came_along: bool = False
-    fetch_s: float | None = None
-    extract_s: float | None = None
 
 
 class BatchBuilder:
@@ -110,19 +89,17 @@ class BatchBuilder:
         self._lease = lease
         self._job_id = job_id
         self._source = source
-        self._extractor = extractor
+        self._reader = ItemReader(
+            source=source, extractor=extractor, executor=executor, faults=faults, stop=stop, rules=rules
+        )
         self._vectorizer = vectorizer
-        self._executor = executor
         self._aside = aside
         self._allowance = allowance
         self._new_id = new_id
-        self._faults = faults
         self._stop = stop
         self._rules = rules
         self._measures = Measures()
         self._config_of_new: IndexConfigId | None = None
-        self._unavailable = 0
-        self._gave_out: RetryableError | ReauthorizeError | None = None
 
     def build(
         self,
@@ -149,12 +126,12 @@ class BatchBuilder:
                 drafts.delete([step.external_id, *inside.live(stored_inside)])
             elif step.action is Action.FETCH or self._passes_now(step):
                 to_fetch.append(step)
-            elif step.action is Action.DESCRIBE and (problem := self._left_out(step)) is not None:
+            elif step.action is Action.DESCRIBE and (problem := self._reader.left_out(step)) is not None:
                 self._take(problem, stored_inside, drafts, depth=0)
             else:
                 self._keep(step, stored_inside, drafts)
         try:
-            for read in self._read(to_fetch):
+            for read in self._reader.read(to_fetch):
                 taken.append(Drafts())
                 self._take(read, children.get(read.item.external_id, ()), taken[-1], depth=0)
         except (RetryableError, ReauthorizeError, CancelledError, PausedError) as error:
@@ -180,23 +157,11 @@ class BatchBuilder:
     def _passes_now(self, step: Step) -> bool:
         """Return whether a rule left out an item that has another path or title now, with which none does."""
         is_renamed = step.action is Action.DESCRIBE and step.stored is not None and step.stored.reason == FILTERED
-        return is_renamed and self._left_out(step) is None
-
-    def _left_out(self, step: Step) -> _Read | None:
-        """Return the item as one that a rule leaves out, or fails on, whatever its content is."""
-        if step.item is None or step.item.is_sketch:  # which is described by its content alone
-            return None
-        problem: SkipItemError | None
-        try:
-            problem = self._rules.left_out(step.item)
-        except SkipItemError as failed:
-            problem = failed
-        return _Read(step.item, step.stored, None, None, problem, "rules") if problem is not None else None
+        return is_renamed and self._reader.left_out(step) is None
 
     def forget_unavailable(self) -> int:
         """Return how many items in a row could not be had until now, and count anew."""
-        count, self._unavailable = self._unavailable, 0
-        return count
+        return self._reader.forget_unavailable()
 
     def _keep(self, step: Step, stored_inside: Sequence[StoredItem], drafts: Drafts) -> None:
         item, stored = step.item, step.stored
@@ -219,93 +184,7 @@ class BatchBuilder:
             title = self._rules.shown_words(document_title(item, stored, None))
             drafts.documents.append((self._described(stored.document_id, item, stored.mime_type, title), None))
 
-    def _read(self, steps: Sequence[Step]) -> Iterator[_Read]:
-        """Fetch and extract, in the order of `steps`. What is quick happens here, what may wait happens in the executor.
-
-        When the run is to stop, what has been read until then is yielded still.
-        """
-        waiting: list[_Read | Future[_Read]] = []
-        for step in steps:
-            if self._stop.is_set:
-                break
-            if step.item is None:
-                raise AssertionError("a fetch needs its item")
-            if (left_out := self._left_out(step)) is not None:
-                waiting.append(left_out)
-                continue
-            if step.content is not None:
-                waiting.append(self._with_listed_content(step.item, step.stored, step.content))
-                continue
-            if self._source.fetch_threads > 1:
-                waiting.append(self._executor.submit(self._fetch_and_extract, step.item, step.stored))
-                continue
-            try:
-                read = self._fetch(step.item, step.stored)
-            except (RetryableError, ReauthorizeError) as error:
-                waiting.append(_failed(error))  # raised below, in its turn
-                break
-            if read.content is None:
-                waiting.append(read)
-            elif self._extractor.is_inline(read.content):
-                waiting.append(self._extract(read))
-            else:
-                waiting.append(self._executor.submit(self._extract, read))
-        try:
-            for read_or_future in waiting:
-                self._stop.raise_if_overdue()
-                yield read_or_future if isinstance(read_or_future, _Read) else self._stop.result_of(read_or_future)
-            if len(waiting) < len(steps):
-                self._stop.raise_if_set()
-        finally:
-            for read_or_future in waiting:
-                if isinstance(read_or_future, Future):
-                    read_or_future.cancel()
-
-    def _with_listed_content(self, item: Item, stored: StoredItem | None, content: Content) -> _Read | Future[_Read]:
-        read = replace(_fetched(item, stored, content), came_along=True)
-        if self._extractor.is_inline(content):
-            return self._extract(read)
-        return self._executor.submit(self._extract, read)
-
-    def _fetch_and_extract(self, item: Item, stored: StoredItem | None) -> _Read:
-        read = self._fetch(item, stored)
-        return read if read.content is None else self._extract(read)
-
-    def _fetch(self, item: Item, stored: StoredItem | None) -> _Read:
-        if self._gave_out is not None:  # another thread was told so: the vendor is not asked again
-            raise self._gave_out
-        self._stop.raise_if_set()
-        begun_s = time.perf_counter()
-        try:
-            content = self._source.fetch(item)
-        except ReauthorizeError as error:
-            self._gave_out = error
-            raise
-        except (SkipItemError, RetryableError) as error:
-            if isinstance(error, RetryableError):
-                self._unavailable += 1
-                is_long = isinstance(error, RateLimitedError) and error.wait_s > PATIENCE_S
-                if is_long or self._unavailable > MOST_UNAVAILABLE:
-                    self._gave_out = error
-                    raise
-            return _Read(item, stored, None, None, error, "fetch", fetch_s=time.perf_counter() - begun_s)
-        self._unavailable = 0
-        self._faults.reach("item_fetched")
-        return replace(_fetched(item, stored, content), fetch_s=time.perf_counter() - begun_s)
-
-    def _extract(self, read: _Read) -> _Read:
-        if read.content is None:
-            raise AssertionError("nothing was fetched")
-        begun_s = time.perf_counter()
-        try:
-            extracted = self._extractor.extract(read.content)
-        except (SkipItemError, RetryableError) as error:
-            # The bytes are not needed any more, and a batch may hold many of them.
-            content, extract_s = replace(read.content, body=b""), time.perf_counter() - begun_s
-            return replace(read, content=content, problem=error, stage="extract", extract_s=extract_s)
-        return replace(read, extracted=extracted, extract_s=time.perf_counter() - begun_s)
-
-    def _take(self, read: _Read, stored_inside: Sequence[StoredItem], drafts: Drafts, *, depth: int) -> None:
+    def _take(self, read: Read, stored_inside: Sequence[StoredItem], drafts: Drafts, *, depth: int) -> None:
         drafts.external_ids.add(read.item.external_id)
         self._measure(read)
         if read.content is not None and depth == 0:
@@ -352,7 +231,7 @@ class BatchBuilder:
         attachments = [*content.attachments, *extracted.children]
         self._take_children(item, attachments, stored_inside, drafts, depth=depth)
 
-    def _measure(self, read: _Read) -> None:
+    def _measure(self, read: Read) -> None:
         add = self._measures.add
         if read.fetch_s is not None:
             add("fetch", "duration_s", read.fetch_s)
@@ -376,7 +255,7 @@ class BatchBuilder:
 
     def _take_problem(
         self,
-        read: _Read,
+        read: Read,
         problem: SkipItemError | RetryableError,
         stored_inside: Sequence[StoredItem],
         drafts: Drafts,
@@ -419,7 +298,7 @@ class BatchBuilder:
             )
         )
 
-    def _ruled_on(self, write: ItemWrite, read: _Read, problem: SkipItemError | RetryableError) -> ItemWrite:
+    def _ruled_on(self, write: ItemWrite, read: Read, problem: SkipItemError | RetryableError) -> ItemWrite:
         """Note which rules have left an item out, or failed on it: others may not."""
         if read.stage != "rules":
             return write
@@ -452,7 +331,7 @@ class BatchBuilder:
                 drafts.moved += inside.moved(item, stored, [stored, *deeper])
                 continue
             content = Content(attachment.body, attachment.name, attachment.mime_type, item.external_hash)
-            read = self._extract(_Read(item, stored, content, None, None, "extract"))
+            read = self._reader.extract(Read(item, stored, content, None, None, "extract"))
             self._take(read, deeper, drafts, depth=depth + 1)
         drafts.delete(inside.live(child for child in stored_inside if child.external_id not in kept))
 
@@ -596,19 +475,6 @@ def _with_text(
         generation=(stored.live_generation if stored is not None else 0) + 1,
         index_config_id=index_config_id,
     )
-
-
-def _fetched(item: Item, stored: StoredItem | None, content: Content) -> _Read:
-    """What a fetch brought; the item as the content describes it, if it does."""
-    if content.item is not None:
-        item = storable_item(replace(content.item, external_id=item.external_id))
-    return _Read(item, stored, content, None, None, "fetch")
-
-
-def _failed(error: RetryableError | ReauthorizeError) -> Future[_Read]:
-    failed: Future[_Read] = Future()
-    failed.set_exception(error)
-    return failed
 
 
 def _nothing_to_find(item: Item) -> UnreadableContentError:

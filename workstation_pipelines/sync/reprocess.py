@@ -15,7 +15,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from workstation_pipelines.db import documents, index_settings, processing, sync_items, vectors
+from workstation_pipelines.db import documents, index_settings, item_decisions, processing, vectors
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.index_settings import Selection
 from workstation_pipelines.db.processing import Attempt, Outcome, Spent, Subject
@@ -116,7 +116,7 @@ def fetch_again(database: Database, *, user_id: UserId, selection: Selection) ->
     with database.transaction_with_rls(user_id) as connection:
         chosen = index_settings.selected(connection, user_id=user_id, selection=selection)
         documents.forget_hashes(connection, user_id=user_id, document_ids=chosen)
-        return sync_items.forget_hashes(connection, user_id=user_id, document_ids=chosen)
+        return item_decisions.forget_hashes(connection, user_id=user_id, document_ids=chosen)
 
 
 def run_reprocessing(

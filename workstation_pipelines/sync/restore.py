@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from workstation_pipelines.db import audit, documents, index_settings, metering, sync_items, tombstones, vectors
+from workstation_pipelines.db import (
+    audit,
+    documents,
+    index_settings,
+    item_decisions,
+    metering,
+    tombstones,
+    vectors,
+)
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.wire import TsvectorPacker
 from workstation_pipelines.errors import InvalidRequestError, NotFoundError
@@ -62,12 +70,12 @@ def restore(
         revived = documents.revive(connection, user_id=user_id, writes=writes, packer=TsvectorPacker())
         if found.id not in revived:
             raise NotFoundError(f"{found.title!r} was restored or purged by somebody else a moment ago")
-        at_source = sync_items.readmit(connection, user_id=user_id, document_ids=revived)
+        at_source = item_decisions.readmit(connection, user_id=user_id, document_ids=revived)
         spent = done.tokens_by_document(cuts.items())
         usages = vectorizer.usages(spent, data_source_id=found.data_source_id, job_id=None)
         metering.record(connection, user_id=user_id, usages=usages)
         own = [document_id for document_id in revived if document_id not in at_source]
-        sync_items.detach(connection, user_id=user_id, document_ids=own)
+        item_decisions.detach(connection, user_id=user_id, document_ids=own)
         audit.append(
             connection,
             [
@@ -84,7 +92,9 @@ def delete(database: Database, *, user_id: UserId, document_id: UUID, reason: st
     Return those that were live until now.
     """
     with database.transaction_with_rls(user_id) as connection:
-        inside = sync_items.mark_removed_by_user(connection, user_id=user_id, document_id=document_id, reason=reason)
+        inside = item_decisions.mark_removed_by_user(
+            connection, user_id=user_id, document_id=document_id, reason=reason
+        )
         deleted = documents.tombstone(connection, user_id=user_id, document_ids=[document_id, *inside])
         audit.append(connection, [audit.Entry("document.deleted", f"document:{each}") for each in deleted])
     return deleted

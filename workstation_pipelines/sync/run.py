@@ -15,12 +15,12 @@ from dataclasses import replace
 from sqlalchemy import Connection
 
 from workstation_pipelines.db import (
+    absent_items,
     data_sources,
     job_control,
     metering,
     sync_containers,
     sync_failures,
-    sync_items,
     sync_jobs,
 )
 from workstation_pipelines.db.data_sources import DataSource, Lease
@@ -129,7 +129,7 @@ class _Run:
             job.rules = rules.load(connection, user_id=lease.user_id, data_source_id=lease.data_source_id)
             previous = sync_jobs.bury_interrupted(connection, lease, successor=job.id)
             previous = previous or sync_jobs.resumable(connection, lease)
-            job.live_before = sync_items.count_live(connection, lease)
+            job.live_before = absent_items.count_live(connection, lease)
             is_confirmed = request.confirm_deletes and sync_jobs.awaits_confirmation(connection, lease)
             every = self._source.reconcile_every
             is_listing_due = every is not None and data_sources.is_listing_due(connection, lease, every=every)
