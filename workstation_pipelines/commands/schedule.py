@@ -57,7 +57,8 @@ def add(
     if as_json:
         print_json(row)
     else:
-        print_line(f"{found.name} is synced next at {_in_zone(next_at, row)} ({_utc(next_at)}), if Dagster runs then.")
+        in_utc = "" if row.timezone == "UTC" else f" ({_utc(next_at)})"
+        print_line(f"{found.name} is synced next at {_in_zone(next_at, row)}{in_utc}, if Dagster runs then.")
         print_line(f"schedule {row.id}")
 
 
