@@ -180,7 +180,7 @@ FREQUENT = ("insert", "tag", "tombstone", "move")
 STEPS = st.builds(Step, st.sampled_from([*CHANGES, *FREQUENT]), st.integers(1, 255), st.integers(0, 4))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(steps=st.lists(STEPS, min_size=5, max_size=30))
 def test_counts_follow_any_statements_singly_and_in_bulk(shared: Database, steps: list[Step]) -> None:
     model = Model(UserId(f"counted-{next(_numbers)}"))

@@ -55,7 +55,7 @@ STEPS = st.builds(Step, st.sampled_from(OPERATIONS), st.booleans(), st.integers(
 _numbers = itertools.count()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(steps=st.lists(STEPS, min_size=5, max_size=25))
 def test_each_user_reads_exactly_their_own_rows_after_every_step(shared: Database, steps: list[Step]) -> None:
     number = next(_numbers)

@@ -1,4 +1,4 @@
-"""The life of a place in four versions, and what must be found after each."""
+"""The life of a place in three versions, and what must be found after each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Version:
 
 
 def versions() -> list[Version]:
-    """v1 -> v2 (edits, additions, renames) -> shrink (shorter texts, fewer items) -> delete (almost nothing left)."""
+    """v1 -> v2 (edits, additions, renames) -> shrink (shorter texts, few items left)."""
     v1 = {f"note{n:02}.txt": f"note {n} " + PARAGRAPH * (1 + n % 3) for n in range(10)}
     v2 = dict(v1)
     for n in (1, 4, 7):
@@ -28,9 +28,8 @@ def versions() -> list[Version]:
     for n in (10, 11):
         v2[f"note{n:02}.txt"] = f"added {n} " + PARAGRAPH
     v2["moved03.txt"] = v2.pop("note03.txt")
-    shrink = {path: text[:30] for path, text in list(v2.items())[:8]}
-    delete = dict(list(shrink.items())[:1])
-    return [Version("v1", v1), Version("v2", v2), Version("shrink", shrink), Version("delete", delete)]
+    shrink = {path: text[:30] for path, text in list(v2.items())[:4]}
+    return [Version("v1", v1), Version("v2", v2), Version("shrink", shrink)]
 
 
 def write_folder(folder: Path, version: Version) -> None:

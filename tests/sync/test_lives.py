@@ -390,7 +390,7 @@ def test_a_place_may_change_and_its_syncs_may_be_interrupted_at_will(
     database_urls: DatabaseUrls,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    @reproducible(50)
+    @reproducible(24)
     @given(lives(SYNC, SYNC, INTERRUPTED))
     def any_life(days: list[list[tuple[Any, ...]]]) -> None:
         live(Life(kind(tmp_path_factory.mktemp("life")), database_urls, database), days)
@@ -406,7 +406,7 @@ def test_a_place_may_change_and_its_syncs_may_be_killed_at_will(
     database_urls: DatabaseUrls,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    @reproducible(8)
+    @reproducible(5)
     @given(lives(SYNC, KILLED))
     def any_life(days: list[list[tuple[Any, ...]]]) -> None:
         live(Life(kind(tmp_path_factory.mktemp("life")), database_urls, database), days)

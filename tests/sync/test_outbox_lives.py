@@ -84,7 +84,7 @@ class Life:
             place.rechunk(name, self.texts[name], chunk_size=int(str(with_[1])))
 
 
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(STEPS, min_size=3, max_size=14))
 def test_whatever_happens_the_index_ends_in_step(life: Life, steps: list[tuple[object, ...]]) -> None:
     life.begin()

@@ -130,7 +130,7 @@ def test_rules_changed_step_by_step_end_as_if_they_had_always_been(
 ) -> None:
     @seed(int(_CHOSEN or 1))
     @settings(
-        max_examples=12 if _CHOSEN is None else 60,
+        max_examples=8 if _CHOSEN is None else 60,
         phases=_PHASES,
         database=None,
         suppress_health_check=list(HealthCheck),
