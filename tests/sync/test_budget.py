@@ -54,7 +54,8 @@ def test_syncs_under_any_budget_end_where_one_without_ends(
             result = sync(Wish(database_urls.app_url, str(where), budget_tokens=budget))
             assert result.counts.embedding_tokens <= max(budget, largest)
             if result.counts.embedding_tokens > budget:
-                assert result.counts.created + result.counts.updated == 1
+                # One document, and a rename on the same page, which costs nothing.
+                assert 1 <= result.counts.created + result.counts.updated <= 1 + ("moved03.txt" in version.truth)
             if result.status is JobStatus.COMPLETED:
                 break
             assert result.status is JobStatus.PAUSED
