@@ -68,8 +68,8 @@ def test_what_is_old_goes_of_its_user_alone_and_what_is_younger_stays(filled: Da
             whole_hours = 0.1 if margin > 0 else 0.0
             _age(admin, OLD[rule.name], getattr(DAYS, rule.kept_as) + margin + whole_hours, user)
         admin.execute(  # a job goes only when ten newer ones push it out
-            """INSERT INTO app.sync_jobs (id, user_id, data_source_id, job_type, status, completed_at)
-               SELECT gen_random_uuid(), user_id, id, 'manual', 'failed', now() FROM app.data_sources, generate_series(1, %s)
+            """INSERT INTO app.sync_jobs (id, user_id, data_source_id, job_type, status, started_at, completed_at)
+               SELECT gen_random_uuid(), user_id, id, 'manual', 'failed', now(), now() FROM app.data_sources, generate_series(1, %s)
                 WHERE user_id = %s""",
             [retention.KEPT_OF_EACH, user],
         )

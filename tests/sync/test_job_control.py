@@ -19,10 +19,12 @@ from tests.sync.conftest import Ask
 from tests.sync.slow import SlowSource
 from tests.sync.syncing import Wish, data_source, new_id
 from tests.sync.told import ThreadedSource, ToldSource, item, listing, parts_with
-from workstation_pipelines.db import job_control, job_queue, sync_jobs
+from workstation_pipelines.db import job_control, job_queue, retention, sync_jobs
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import InvalidRequestError, NotFoundError
 from workstation_pipelines.model import JobResult, JobStatus, JobType, SyncJobId, UserId
+from workstation_pipelines.settings import RetentionDays
+from workstation_pipelines.sync import housekeeping
 from workstation_pipelines.sync.run import SyncRequest, drive, run_sync
 
 ALICE, BOB = UserId("alice"), UserId("bob")
@@ -195,6 +197,19 @@ def test_refused_deletes_are_not_asked_about_again_until_more_is_gone(database: 
     assert (again.status, again.counts.deleted, live(ask)) == (JobStatus.COMPLETED, 0, 30)
     one_less = run(database, wish, ThreadedSource(listing(FEW[0][:1])), **full)
     assert (one_less.status, one_less.counts.deleted, live(ask)) == (JobStatus.COMPLETED, 1, 29)
+    # Housekeeping does not forget the answer, however old it is.
+    ask("UPDATE app.sync_jobs SET created_at = now() - interval '1 year', completed_at = now() - interval '1 year'")
+    for started_at, swept in (("NULL", 0), ("now()", 3)):
+        ask(
+            f"""INSERT INTO app.sync_jobs (id, user_id, data_source_id, job_type, status, started_at, completed_at)
+                SELECT gen_random_uuid(), 'alice', id, 'manual', 'failed', {started_at}, now()
+                  FROM app.data_sources, generate_series(1, %s)""",  # noqa: S608 - constants
+            retention.KEPT_OF_EACH,
+        )
+        done = {each.rule: each.rows for each in housekeeping.sweep(database, RetentionDays(), user_id=ALICE)}
+        assert done["sync jobs"] == swept
+    later = run(database, wish, ThreadedSource(listing(FEW[0][:1])), **full)
+    assert (later.status, later.counts.deleted, live(ask)) == (JobStatus.COMPLETED, 0, 29)
     # What comes back is asked about anew when it goes once more.
     assert run(database, wish, ThreadedSource(listing(*MANY)), **full).status is JobStatus.COMPLETED
     assert run(database, wish, ThreadedSource(listing(*FEW)), **full).status is JobStatus.NEEDS_CONFIRMATION

@@ -11,11 +11,16 @@ from workstation_pipelines.db.engine import Database
 from workstation_pipelines.model import UserId
 
 KEPT_OF_EACH = 10
-"""So many of a source's newest jobs stay, however old."""
+"""So many of a source's newest jobs that were started stay, however old."""
 
 _ENDED = "'completed', 'completed_with_errors', 'failed', 'cancelled'"
-_NEWER = """(SELECT count(*) FROM app.sync_jobs j WHERE j.user_id = r.user_id AND j.data_source_id = r.data_source_id
-             AND (j.created_at, j.id) > (r.created_at, r.id))"""
+# The next sync asks the newest that was started where to go on: it must not find an older one in its place.
+_IS_AMONG_NEWEST = f"""r.id IN (SELECT j.id FROM app.sync_jobs j
+    WHERE j.user_id = r.user_id AND j.data_source_id = r.data_source_id AND j.started_at IS NOT NULL
+    ORDER BY j.created_at DESC, j.id DESC LIMIT {KEPT_OF_EACH})"""  # noqa: S608 - constants
+# Without its job an item would count as gone again, and the next listing might delete it without asking.
+_KEEPS_ABSENT_ITEMS = """r.deletes_refused AND EXISTS (SELECT FROM app.sync_items i
+    WHERE i.user_id = r.user_id AND i.data_source_id = r.data_source_id AND i.absent_job_id = r.id)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ RULES = (
         "sync jobs",
         "sync_jobs",
         f"r.status IN ({_ENDED}) AND r.created_at <= :before AND r.completed_at <= :before"
-        f" AND {_NEWER} >= {KEPT_OF_EACH}",
+        f" AND NOT ({_IS_AMONG_NEWEST}) AND NOT ({_KEEPS_ABSENT_ITEMS})",
         "sync_jobs",
     ),
     Rule("processing jobs", "processing_jobs", f"r.status IN ({_ENDED}) AND r.completed_at <= :before", "sync_jobs"),
