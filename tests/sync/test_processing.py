@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -22,6 +23,8 @@ from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import InvalidRequestError, NotFoundError, SourceUnavailableError
 from workstation_pipelines.model import Content, Extracted, IndexConfigId, JobStatus, ProcessingKind
 from workstation_pipelines.sync import processing as engine
+from workstation_pipelines.sync import restore
+from workstation_pipelines.sync.delta import REMOVED_BY_USER
 from workstation_pipelines.sync.index import check
 from workstation_pipelines.sync.subjects import given, upload_subject
 from workstation_pipelines.sync.vectorize import Vectorizer
@@ -137,6 +140,32 @@ def test_what_is_inside_becomes_documents_of_their_own(bench: Bench, tmp_path: P
     live = bench.ask("SELECT title, parent_document_id IS NULL FROM app.documents WHERE deleted_at IS NULL ORDER BY 1")
     assert [tuple(each) for each in live] == [("mail", True), ("three", False), ("two", False)]
     assert bench.job(job_id).documents_done == 1
+
+
+def test_what_is_inside_goes_and_comes_back_with_its_document_or_outlives_it_alone(
+    bench: Bench, tmp_path: Path
+) -> None:
+    subject = write(tmp_path, "mail.txt", "hello\nattach one.txt: first\nattach two.txt: second")
+    bench.process(subject)
+    named = {row.title: row.id for row in bench.ask("SELECT id, title FROM app.documents")}
+
+    def delete_mail() -> None:
+        gone = restore.delete(bench.database, user_id=ALICE, document_id=named["mail"], reason=REMOVED_BY_USER)
+        assert set(gone) == set(named.values())
+
+    def have_back(title: str) -> list[UUID]:
+        using, reference = bench.parts().vectorizer, str(named[title])
+        done = restore.restore(bench.database, using, user_id=ALICE, reference=reference, retention=timedelta(days=30))
+        return sorted(done.document_ids)
+
+    delete_mail()
+    assert have_back("mail") == sorted(named.values())
+    delete_mail()
+    assert have_back("one") == [named["one"]]
+    assert restore.purge(bench.database, user_id=ALICE, retention=timedelta(0)) == 2
+    bench.process(subject)
+    titles = [row.title for row in bench.ask("SELECT title FROM app.documents WHERE deleted_at IS NULL ORDER BY 1")]
+    assert titles == ["mail", "one", "one", "two"]
 
 
 def test_uploads_are_gone_once_their_outcome_is_known(bench: Bench) -> None:

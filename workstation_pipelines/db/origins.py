@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
@@ -63,6 +64,33 @@ def find(connection: Connection, *, user_id: UserId, origin: str) -> list[Stored
         {"user_id": user_id, "origin": origin},
     ).all()
     return [_from_row(row) for row in rows]
+
+
+def inside(connection: Connection, *, user_id: UserId, document_id: UUID) -> list[DocumentId]:
+    """Return the live documents that were found inside one of no data source."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT d.id FROM app.documents d
+             WHERE d.user_id = :user_id AND d.parent_document_id = :id AND d.deleted_at IS NULL ORDER BY d.id"""
+        ),
+        {"user_id": user_id, "id": document_id},
+    )
+    return [DocumentId(row.id) for row in rows]
+
+
+def take_out(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> None:
+    """Let those documents stand by themselves that were found inside a deleted one: else they would be erased with it."""
+    connection.execute(
+        text(
+            """
+            UPDATE app.documents d SET parent_document_id = NULL, origin = NULL
+              FROM app.documents parent
+             WHERE d.user_id = :user_id AND d.id = ANY(:ids) AND parent.user_id = :user_id
+               AND parent.id = d.parent_document_id AND parent.deleted_at IS NOT NULL"""
+        ),
+        {"user_id": user_id, "ids": list(document_ids)},
+    )
 
 
 def assign(

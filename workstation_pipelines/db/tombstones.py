@@ -70,7 +70,7 @@ def deleted_with(connection: Connection, *, user_id: UserId, document_id: UUID) 
                  WHERE i.user_id = :user_id)
             SELECT d.id FROM app.documents d JOIN app.documents first ON first.user_id = :user_id AND first.id = :id
              WHERE d.user_id = :user_id AND d.deleted_at = first.deleted_at
-               AND (d.id = :id OR d.id IN (SELECT local_document_id FROM inside))
+               AND (d.id = :id OR d.parent_document_id = :id OR d.id IN (SELECT local_document_id FROM inside))
              ORDER BY d.id"""
         ),
         {"user_id": user_id, "id": document_id},

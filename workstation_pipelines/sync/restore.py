@@ -13,6 +13,7 @@ from workstation_pipelines.db import (
     index_settings,
     item_decisions,
     metering,
+    origins,
     tombstones,
     vectors,
 )
@@ -76,6 +77,7 @@ def restore(
         metering.record(connection, user_id=user_id, usages=usages)
         own = [document_id for document_id in revived if document_id not in at_source]
         item_decisions.detach(connection, user_id=user_id, document_ids=own)
+        origins.take_out(connection, user_id=user_id, document_ids=own)
         audit.append(
             connection,
             [
@@ -95,6 +97,7 @@ def delete(database: Database, *, user_id: UserId, document_id: UUID, reason: st
         inside = item_decisions.mark_removed_by_user(
             connection, user_id=user_id, document_id=document_id, reason=reason
         )
+        inside += origins.inside(connection, user_id=user_id, document_id=document_id)
         deleted = documents.tombstone(connection, user_id=user_id, document_ids=[document_id, *inside])
         audit.append(connection, [audit.Entry("document.deleted", f"document:{each}") for each in deleted])
     return deleted
