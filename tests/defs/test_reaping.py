@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 import dagster as dg
 import pytest
 from dagster._core.events import DagsterEvent
+from sqlalchemy import text
 
 from tests.defs.place import Place, create
 from workstation_pipelines.db import data_sources
@@ -91,6 +92,17 @@ def test_run_whose_process_lives_is_left_alone(place: Place) -> None:
     assert reconcile(place) == (0, 0)
     place.ask("UPDATE app.sync_jobs SET heartbeat_at = now() - interval '50 seconds'")
     assert reconcile(place) == (1, 1)
+
+
+def test_long_run_that_has_closed_its_database_and_writes_its_end_is_left_alone(place: Place) -> None:
+    run = started_run(place)
+    long_ago = utc_now() - timedelta(hours=1)
+    with place.instance.run_storage.connect() as connection:  # type: ignore[attr-defined]  # of SQL storages
+        moved = text("UPDATE runs SET start_time = :start_time WHERE run_id = :run_id")
+        connection.execute(moved, {"start_time": long_ago.timestamp(), "run_id": run.run_id})
+    assert reconcile(place, seconds_later=1) == (0, 0)
+    assert status_of(place, run) == "STARTED"
+    assert reconcile(place) == (0, 1)
 
 
 def test_run_that_was_being_cancelled_ends_so(place: Place) -> None:

@@ -56,6 +56,9 @@ def reconcile(
         # The lock alone would call a run dead whose server was restarted; its heartbeat goes on.
         if run.run_id in beating or run.run_id in closed or run_presence.is_present(database, run.run_id):
             continue
+        # Between its last op and its end, or between two ops, a run holds no lock for a moment.
+        if not runs.is_silent_since(instance, run.run_id, clock() - grace):
+            continue
         if runs.report_gone(instance, run.run_id, is_cancelled=run.status is dg.DagsterRunStatus.CANCELING):
             closed.append(run.run_id)
         for job in running:

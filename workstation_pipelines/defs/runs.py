@@ -143,6 +143,12 @@ def started_before(instance: dg.DagsterInstance, moment: datetime) -> list[dg.Da
     ]
 
 
+def is_silent_since(instance: dg.DagsterInstance, run_id: str, moment: datetime) -> bool:
+    """Return whether a run has written nothing to its log from `moment` on."""
+    newest = instance.get_records_for_run(run_id, limit=1, ascending=False).records
+    return not newest or newest[0].event_log_entry.timestamp < moment.timestamp()
+
+
 def report_gone(instance: dg.DagsterInstance, run_id: str, *, is_cancelled: bool) -> bool:
     """End a run whose process is gone, or was told to stop and does not; False when it is over already, or unknown."""
     run = instance.get_run_by_id(run_id)
