@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -23,9 +24,10 @@ from workstation_pipelines.db import documents, processing
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.index_settings import Selection
 from workstation_pipelines.errors import InvalidRequestError, SourceUnavailableError
-from workstation_pipelines.model import Chunk, Heading, JobStatus, UserId
-from workstation_pipelines.sync import index, reprocess
+from workstation_pipelines.model import Chunk, Heading, JobStatus, ProcessingJobId, UserId
+from workstation_pipelines.sync import index, recut, reprocess
 from workstation_pipelines.sync.faults import REWORK_POINTS, Faults
+from workstation_pipelines.sync.processing import drive
 from workstation_pipelines.sync.vectorize import Vectorizer
 
 ALICE = UserId("alice")
@@ -191,6 +193,51 @@ def test_a_cancel_keeps_what_is_done_and_an_empty_selection_is_refused(
     assert ask("SELECT documents_done, status FROM app.processing_jobs") == [(DOCUMENTS, "cancelled")]
     with pytest.raises(InvalidRequestError, match="no documents"):
         choose(database, None, Selection(document_ids=[]))
+
+
+class BeatingEmbedder(DigestEmbedder):
+    """Embeds its first texts only when the job has given a sign of life and heard that it is to be cancelled."""
+
+    def __init__(self, database: Database, ask: Ask, job_id: ProcessingJobId) -> None:
+        super().__init__()
+        self.database, self.ask, self.job_id = database, ask, job_id
+
+    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        if not self.texts:
+            self._beat()
+            with self.database.transaction_with_rls(ALICE) as connection:
+                processing.request_cancel(connection, user_id=ALICE, job_id=self.job_id)
+            for _ in range(2):
+                self._beat()
+        return super().embed(texts)
+
+    def _beat(self) -> None:
+        (before,) = self.ask("SELECT heartbeat_at FROM app.processing_jobs")
+        end_s = time.monotonic() + 10
+        while self.ask("SELECT heartbeat_at FROM app.processing_jobs") == [before]:
+            assert time.monotonic() < end_s, "no sign of life"
+            time.sleep(0.02)
+
+
+def test_a_long_batch_gives_signs_of_life_and_hears_of_a_cancel(
+    synced: Place, database: Database, ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recut, "EMBEDDED_AT_ONCE", 5)
+    config = index_config(database, "alice", "test", 20)
+    job_id = choose(database, config)
+    default = opened(database, "alice", DigestEmbedder())
+    embedder = BeatingEmbedder(database, ask, job_id)
+    using = Vectorizer(
+        default._splitter,
+        default._embedder,
+        default.config,
+        others=lambda _: Vectorizer(FixedSplitter(20), embedder, config),
+    )
+    parts = reprocess.ReprocessingParts(database, using, Faults(), beat_every_s=0.02)
+    result = drive(reprocess.run_reprocessing(parts, user_id=ALICE, job_id=job_id))
+    assert result.status is JobStatus.CANCELLED
+    assert len(embedder.texts) == 5
+    assert ask("SELECT documents_done, status FROM app.processing_jobs") == [(0, "cancelled")]
 
 
 def test_new_extraction_waits_for_the_next_full_sync(synced: Place, database: Database, ask: Ask) -> None:

@@ -282,7 +282,7 @@ def at_a_time_of(config: Mapping[str, Any]) -> int:
     return min(max(wanted, 1), MOST_AT_A_TIME) if isinstance(wanted, int) else AT_A_TIME
 
 
-def drive(processed: Generator[Processed, None, ProcessingResult]) -> ProcessingResult:
+def drive(processed: Generator[Any, None, ProcessingResult]) -> ProcessingResult:
     """Run a job to the end of its attempt without watching it."""
     while True:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -17,7 +18,11 @@ from workstation_pipelines.errors import BudgetReachedError
 from workstation_pipelines.model import Measure, Usage, UserId
 from workstation_pipelines.sync.budget import Allowance, Wanted
 from workstation_pipelines.sync.faults import Faults
+from workstation_pipelines.sync.stopping import StopSignal
 from workstation_pipelines.sync.vectorize import Vectorizer
+
+EMBEDDED_AT_ONCE = 64
+"""Between so many texts a run that is to stop can."""
 
 Sources = Mapping[UUID, UUID | None]
 """Documents to rework -> the data source each is from."""
@@ -46,15 +51,20 @@ def prepare(
     sources: Sources,
     job_id: UUID | None = None,
     faults: Faults | None = None,
+    stop: StopSignal | None = None,
 ) -> tuple[Recut, BudgetReachedError | None]:
     """Cut and embed documents from their stored texts, as many as the budgets allow; the error says why not all.
 
-    Writes nothing. Texts embedded before under this config are not embedded again.
+    Writes nothing. Texts embedded before under this config are not embedded again. Raises what `stop` is told meanwhile.
     """
     reach = (faults or Faults()).reach
     with database.transaction_with_rls(user_id) as connection:
         texts = vectors.stored_texts(connection, user_id=user_id, document_ids=list(sources))
-    cuts = {stored.id: vectorizer.cut(stored.text, stored.headings, stored.language) for stored in texts}
+    cuts = {}
+    for stored in texts:
+        if stop is not None:
+            stop.raise_if_set()
+        cuts[stored.id] = vectorizer.cut(stored.text, stored.headings, stored.language)
     reach("rework_cut")
     with database.transaction_with_rls(user_id) as connection:
         known = vectors.embedded_before(
@@ -70,7 +80,11 @@ def prepare(
     texts = [stored for stored in texts if stored.id in affordable]
     cuts = {stored.id: cuts[stored.id] for stored in texts}
     begun_s = time.perf_counter()
-    done = vectorizer.vectorize((cut for each in cuts.values() for cut in each), lambda _hashes: known)
+    done = vectorizer.vectorize(
+        (cut for each in cuts.values() for cut in each),
+        lambda _hashes: known,
+        partial(_embed, vectorizer, stop or StopSignal()),
+    )
     took_s = time.perf_counter() - begun_s
     reach("rework_embedded")
     recut = Recut(
@@ -84,6 +98,15 @@ def prepare(
         took_s=took_s,
     )
     return recut, over
+
+
+def _embed(vectorizer: Vectorizer, stop: StopSignal, texts: Mapping[bytes, str]) -> dict[bytes, bytes]:
+    pairs = list(texts.items())
+    fresh: dict[bytes, bytes] = {}
+    for at in range(0, len(pairs), EMBEDDED_AT_ONCE):
+        stop.raise_if_set()
+        fresh.update(vectorizer.embed(dict(pairs[at : at + EMBEDDED_AT_ONCE])))
+    return fresh
 
 
 def affordable_of(

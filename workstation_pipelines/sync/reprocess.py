@@ -41,14 +41,16 @@ from workstation_pipelines.model import (
 )
 from workstation_pipelines.sync.budget import Allowance
 from workstation_pipelines.sync.faults import Faults
+from workstation_pipelines.sync.heartbeat import BEAT_EVERY_S, Heartbeat, of_processing
 from workstation_pipelines.sync.intake import storable
 from workstation_pipelines.sync.processing import ProcessingResult
 from workstation_pipelines.sync.recut import Recut, meter, prepare
+from workstation_pipelines.sync.stopping import StopSignal
 from workstation_pipelines.sync.vectorize import Vectorizer
 
 DOCUMENTS_A_BATCH = 20
 CHARACTERS_A_BATCH = 400_000
-"""What a local model embeds in less than half a minute, after which a cancel is noticed and a sign of life is given."""
+"""What a local model embeds in less than half a minute: so much is done once more after a kill."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class ReprocessingParts:
     database: Database
     vectorizer: Vectorizer
     faults: Faults
+    beat_every_s: float = BEAT_EVERY_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +162,7 @@ class _Run:
         self._parts = parts
         self._attempt = attempt
         self._packer = TsvectorPacker()
+        self._stop = StopSignal()
         self._allowance = Allowance(
             parts.database,
             user_id=attempt.user_id,
@@ -168,6 +172,11 @@ class _Run:
 
     def work(self) -> Iterator[Reprocessed]:
         """Raises CancelledError, BudgetReachedError, and whatever concerns all documents."""
+        beat = of_processing(self._parts.database, self._attempt)
+        with Heartbeat(beat, self._stop, every_s=self._parts.beat_every_s):
+            yield from self._batches()
+
+    def _batches(self) -> Iterator[Reprocessed]:
         last = -1
         while True:
             with self._transaction() as connection:
@@ -183,6 +192,7 @@ class _Run:
             last = subjects[-1].ordinal
             self._parts.faults.reach("rework_taken")
             for some in _windows(subjects, found):
+                self._stop.raise_if_set()
                 yield from self._rework(some, found)
 
     def finish(self) -> ProcessingResult:
@@ -234,6 +244,7 @@ class _Run:
             sources={UUID(each.subject): found[UUID(each.subject)].data_source_id for each in subjects},
             job_id=self._attempt.job_id,
             faults=self._parts.faults,
+            stop=self._stop,
         )
         within = {write.id for write in recut.writes}
         left_out = [each for each in subjects if over is not None and UUID(each.subject) not in within]

@@ -41,7 +41,7 @@ from workstation_pipelines.sync.batch import BatchWriter
 from workstation_pipelines.sync.budget import Allowance
 from workstation_pipelines.sync.checkpoint import cursor_to_promote, resume_point, sweep_of
 from workstation_pipelines.sync.committing import Committer
-from workstation_pipelines.sync.heartbeat import Heartbeat
+from workstation_pipelines.sync.heartbeat import Heartbeat, of_sync
 from workstation_pipelines.sync.intake import storable
 from workstation_pipelines.sync.job import Job, SyncParts, SyncRequest
 from workstation_pipelines.sync.paging import PageLoop
@@ -189,7 +189,7 @@ class _Run:
         parts, job = self._parts, self._job
         workers = max(self._source.fetch_threads, EXTRACTION_THREADS)
         with (
-            Heartbeat(parts.database, self._lease, job.id, job.stop, every_s=parts.beat_every_s),
+            Heartbeat(of_sync(parts.database, self._lease, job.id), job.stop, every_s=parts.beat_every_s),
             threads(workers, name="fetch", stop=job.stop) as fetchers,
             threads(1, name="aside", stop=job.stop) as aside,
             ThreadPoolExecutor(1, thread_name_prefix="commit") as committing,
