@@ -144,7 +144,7 @@ def test_reindexing_ends_at_a_budget_and_goes_on_when_it_is_raised(
     for expected in (4, 4):
         run = index.reindex(database, using, user_id=ALICE)
         assert next(run).documents == expected
-        with pytest.raises(BudgetReachedError, match="the next sync has a new one"):
+        with pytest.raises(BudgetReachedError, match="the next run has a new one"):
             next(run)
     assert [each.documents for each in index.reindex(database, using, user_id=ALICE)] == [2]
     assert (plan().unchanged, plan().tokens) == (10, 0)

@@ -8,7 +8,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -18,10 +20,18 @@ from numpy.typing import NDArray
 from tests.hostile import poison
 from tests.sync.bulk import ALICE, Bench, enqueue
 from tests.sync.parts import DigestEmbedder, FixedSplitter, PlainExtractor
-from workstation_pipelines.db import documents, library, processing, uploads
+from workstation_pipelines.db import budgets, documents, library, processing, tombstones, uploads
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import InvalidRequestError, NotFoundError, SourceUnavailableError
-from workstation_pipelines.model import Content, Extracted, IndexConfigId, JobStatus, ProcessingKind
+from workstation_pipelines.model import (
+    BudgetPeriod,
+    BudgetUnit,
+    Content,
+    Extracted,
+    IndexConfigId,
+    JobStatus,
+    ProcessingKind,
+)
 from workstation_pipelines.sync import processing as engine
 from workstation_pipelines.sync import restore
 from workstation_pipelines.sync.delta import REMOVED_BY_USER
@@ -350,3 +360,75 @@ def test_two_jobs_over_the_same_file_store_it_once(bench: Bench, tmp_path: Path)
     assert {bench.job(job_id).status for job_id in jobs} == {"completed"}
     rows = bench.ask("SELECT count(*), count(DISTINCT origin), max(live_generation) FROM app.documents")
     assert tuple(rows[0]) == (8, 8, 1)
+
+
+def put_budget(bench: Bench, period: BudgetPeriod, tokens: int) -> None:
+    with bench.database.transaction_with_rls(ALICE) as connection:
+        budgets.put(
+            connection,
+            user_id=ALICE,
+            data_source_id=None,
+            period=period,
+            unit=BudgetUnit.TOKENS,
+            amount=Decimal(tokens),
+            new_id=uuid4,
+        )
+
+
+def test_budgets_pause_a_job_and_what_is_left_goes_on_later(bench: Bench, tmp_path: Path) -> None:
+    tokens = bench.job(bench.process(write(tmp_path, "0.txt", "note 0"))).embedding_tokens
+    put_budget(bench, BudgetPeriod.DAY, 3 * tokens)
+    subjects = [write(tmp_path, f"{number}.txt", f"note {number}") for number in range(1, 5)]
+    job_id = enqueue(bench.database, subjects, at_a_time=4)
+    for occurrences in (1, 2):
+        assert "budget of yours" in bench.work(job_id).message
+        job = bench.job(job_id)
+        assert (job.status, job.documents_done, job.embedding_tokens) == ("paused", 2, 2 * tokens)
+        assert job.not_before is not None
+        assert "and resume the job" in job.error_message
+        told = bench.ask("SELECT kind, occurrences, resolved_at, detail FROM app.events")
+        assert told == [("budget_reached", occurrences, None, {"processing_job_id": str(job_id)})]
+        tried = bench.ask("SELECT attempts FROM app.processing_outcomes WHERE status = 'pending' ORDER BY ordinal")
+        assert {row.attempts for row in tried} == {0}, "a budget is no reason to distrust a document"
+    put_budget(bench, BudgetPeriod.DAY, 100 * tokens)
+    assert bench.work(job_id).status is JobStatus.COMPLETED
+    assert bench.ask("SELECT 1 FROM app.events WHERE resolved_at IS NULL") == []
+
+    put_budget(bench, BudgetPeriod.RUN, 2 * tokens)
+    more = [write(tmp_path, f"{number}.txt", f"note {number}") for number in range(5, 8)]
+    job_id = bench.process(*more)
+    assert (bench.job(job_id).status, bench.job(job_id).documents_done) == ("paused", 2)
+    assert processing.to_start(bench.database, at_most=10) == []
+    with bench.database.transaction_with_rls(ALICE) as connection:
+        processing.release(connection, user_id=ALICE, job_id=job_id)
+    assert [job.job_id for job in processing.to_start(bench.database, at_most=10)] == [job_id]
+    assert bench.work(job_id).status is JobStatus.COMPLETED
+    assert check(bench.database, bench.parts().vectorizer, user_id=ALICE).is_clean
+
+
+def test_deleted_with_what_is_inside_and_had_back_or_processed_again(bench: Bench, tmp_path: Path) -> None:
+    subject = write(tmp_path, "mail.txt", "the mail\nattach one: first\nattach two: second")
+    bench.process(subject)
+    before = bench.ask("SELECT id, title, origin, text FROM app.documents ORDER BY id")
+    root = next(row.id for row in before if row.origin.startswith("file:"))
+    using = bench.parts().vectorizer
+
+    def live() -> Sequence[Any]:
+        return bench.ask("SELECT id, title, origin, text FROM app.documents WHERE deleted_at IS NULL ORDER BY id")
+
+    for reference in (str(root), "mail.txt", subject):
+        deleted = restore.delete(bench.database, user_id=ALICE, document_id=root, reason="removed_by_user")
+        assert sorted(deleted) == [row.id for row in before]
+        assert live() == []
+        with bench.database.transaction_with_rls(ALICE) as connection:
+            listed = tombstones.listed(connection, user_id=ALICE, retention=timedelta(days=30))
+        assert {row.reason for row in listed} == {"removed_by_user"}
+        done = restore.restore(bench.database, using, user_id=ALICE, reference=reference, retention=timedelta(days=30))
+        assert (sorted(done.document_ids), done.own, done.at_source) == (sorted(deleted), [], [])
+        assert live() == before
+
+    restore.delete(bench.database, user_id=ALICE, document_id=root, reason="removed_by_user")
+    job_id = bench.process(subject)
+    assert bench.outcomes(job_id) == [("done", "updated")]
+    assert live() == before, "the same documents, not second ones"
+    assert check(bench.database, using, user_id=ALICE).is_clean

@@ -153,7 +153,10 @@ def show(
 
 @app.command()
 def resume(context: typer.Context, job: TheJob, as_json: AsJson = False) -> None:
-    """Go on with a job here. It waits, is paused, or lost its process; what is done already stays as it is."""
+    """Go on with a job here. It waits, is paused, or lost its process; what is done already stays as it is.
+
+    Reprocessing goes on in Dagster.
+    """
     from workstation_pipelines.db import processing
 
     job_id = ProcessingJobId(parsed_id(job))
@@ -161,7 +164,10 @@ def resume(context: typer.Context, job: TheJob, as_json: AsJson = False) -> None
         with session.transaction() as connection:
             row = processing.get(connection, user_id=session.user_id, job_id=job_id)
         if row.kind != ProcessingKind.BULK_DOCUMENT_PROCESSING:
-            raise InvalidRequestError(f"job {job_id} is a {row.kind.replace('_', ' ')}: Dagster goes on with it")
+            with session.transaction() as connection:
+                processing.release(connection, user_id=session.user_id, job_id=job_id)
+            _print_job(session, job_id, as_json=as_json)
+            return
         _work(session, job_id, session.workspace.process(user_id=session.user_id, job_id=job_id), as_json=as_json)
 
 

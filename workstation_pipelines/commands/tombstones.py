@@ -99,7 +99,7 @@ def restore(
     print_line(f"Restored {len(done.document_ids):,} documents.")
     if done.own:
         print_line(f"{len(done.own):,} are gone at their source and are your own copies now.")
-    if len(done.own) < len(done.document_ids):
+    if done.at_source:
         print_line("The next sync looks whether the others changed meanwhile.")
 
 

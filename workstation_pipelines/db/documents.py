@@ -122,7 +122,7 @@ _UPDATE = BulkStatement(
     UPDATE app.documents d
        SET {_SET_DESCRIPTION}, content_hash = s.content_hash, language = s.language, text = s.text,
            headings = s.headings, live_generation = s.live_generation, index_config_id = s.index_config_id,
-           chunk_count = s.chunk_count, deleted_at = NULL
+           chunk_count = s.chunk_count, deleted_at = NULL, deleted_reason = ''
       FROM {{rows}} WHERE d.user_id = $1 AND d.id = s.id""",  # noqa: S608 - constants
     _DOCUMENT_COLUMNS,
     constants=1,
@@ -277,7 +277,7 @@ def _give_generations(
             """
             UPDATE app.documents d
                SET live_generation = s.generation, index_config_id = s.index_config_id, chunk_count = s.chunk_count,
-                   deleted_at = NULL
+                   deleted_at = NULL, deleted_reason = ''
               FROM stage_generations s
              WHERE d.user_id = :user_id AND d.id = s.id AND (d.deleted_at IS NOT NULL) = :are_deleted
             RETURNING d.id"""
@@ -290,19 +290,22 @@ def _give_generations(
     return list(done)
 
 
-def tombstone(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> list[UUID]:
+def tombstone(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID], reason: str = "") -> list[UUID]:
     """Hide documents and remove their chunks at once; the text stays for an undo until it is purged.
 
+    `reason` is kept of those that have no data source: `removed_by_user`, `filtered`, or "" for what is there no more.
     Return those that were live until now.
     """
     if not document_ids:
         return []
-    parameters = {"user_id": user_id, "ids": list(document_ids)}
+    parameters = {"user_id": user_id, "ids": list(document_ids), "reason": reason}
     lock(connection, user_id=user_id, document_ids=document_ids)
     hidden = connection.execute(
         text(
             """
-            UPDATE app.documents SET deleted_at = now(), chunk_count = 0
+            UPDATE app.documents
+               SET deleted_at = now(), chunk_count = 0,
+                   deleted_reason = CASE WHEN data_source_id IS NULL THEN :reason ELSE '' END
              WHERE user_id = :user_id AND id = ANY(:ids) AND deleted_at IS NULL
             RETURNING id"""
         ),

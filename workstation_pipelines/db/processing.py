@@ -110,7 +110,7 @@ _START = text(
     UPDATE app.processing_jobs
        SET attempt = attempt + 1, lost_attempts = lost_attempts + (status = 'running')::int, status = 'running',
            dagster_run_id = :dagster_run_id, started_at = coalesce(started_at, now()), heartbeat_at = now(),
-           completed_at = NULL, not_before = NULL, error_message = ''
+           completed_at = NULL, not_before = NULL, paused_by = NULL, error_message = ''
      WHERE user_id = :user_id AND id = :id AND status IN ('pending', 'paused', 'running')
     RETURNING attempt, kind, config, project_id"""
 )
@@ -141,7 +141,7 @@ _COUNT = text(
 _END = text(
     """
     UPDATE app.processing_jobs
-       SET status = :status, error_message = :message, heartbeat_at = now(),
+       SET status = :status, error_message = :message, heartbeat_at = now(), paused_by = :paused_by,
            completed_at = CASE WHEN :status IN ('pending', 'paused') THEN NULL ELSE now() END,
            not_before = CASE WHEN CAST(:wait_s AS double precision) IS NULL THEN NULL
                              ELSE now() + make_interval(secs => :wait_s) END
@@ -305,9 +305,18 @@ def complete(connection: Connection, attempt: Attempt) -> JobStatus:
 
 
 def end(
-    connection: Connection, attempt: Attempt, *, status: JobStatus, message: str = "", wait_s: float | None = None
+    connection: Connection,
+    attempt: Attempt,
+    *,
+    status: JobStatus,
+    message: str = "",
+    wait_s: float | None = None,
+    paused_by: str | None = None,
 ) -> bool:
-    """End the attempt; return whether it was still the job's. `paused` with `wait_s` is started again after that time."""
+    """End the attempt; return whether it was still the job's. `paused` with `wait_s` is started again after that time.
+
+    `paused_by` is what a paused one waits for, `service` or `budget`. Without `wait_s` a budget holds it until release().
+    """
     ended = connection.execute(
         _END,
         {
@@ -317,9 +326,34 @@ def end(
             "status": status.value,
             "message": message[:2000],
             "wait_s": wait_s,
+            "paused_by": paused_by,
         },
     )
     return ended.rowcount == 1
+
+
+def give_back(connection: Connection, attempt: Attempt, *, ordinals: Iterable[int]) -> None:
+    """Take back that subjects were tried: nothing that they did ended the attempt."""
+    connection.execute(
+        text(
+            """
+            UPDATE app.processing_outcomes SET attempts = greatest(attempts - 1, 0)
+             WHERE user_id = :user_id AND processing_job_id = :id AND ordinal = ANY(:ordinals) AND status = 'pending'"""
+        ),
+        {"user_id": attempt.user_id, "id": attempt.job_id, "ordinals": list(ordinals)},
+    )
+
+
+def release(connection: Connection, *, user_id: UserId, job_id: UUID) -> None:
+    """Let a paused job be started now, whatever it waits for. Idempotent."""
+    connection.execute(
+        text(
+            """
+            UPDATE app.processing_jobs SET status = 'pending', not_before = NULL, paused_by = NULL
+             WHERE user_id = :user_id AND id = :id AND status = 'paused'"""
+        ),
+        {"user_id": user_id, "id": job_id},
+    )
 
 
 def request_cancel(connection: Connection, *, user_id: UserId, job_id: UUID) -> JobStatus:

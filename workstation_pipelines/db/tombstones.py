@@ -13,7 +13,9 @@ from workstation_pipelines.errors import NotFoundError
 from workstation_pipelines.model import UserId
 
 _COLUMNS = """d.id, d.title, d.mime_type, d.size_bytes, d.deleted_at, d.data_source_id, s.name AS data_source_name,
-              i.external_path, i.sync_status, i.reason"""
+              coalesce(i.external_path, CASE WHEN d.origin LIKE 'file:%' OR d.origin LIKE 'url:%'
+                                             THEN substr(d.origin, strpos(d.origin, ':') + 1) END) AS external_path,
+              i.sync_status, coalesce(i.reason, d.deleted_reason) AS reason"""
 _FROM = """app.documents d
       LEFT JOIN app.data_sources s ON s.user_id = d.user_id AND s.id = d.data_source_id
       LEFT JOIN app.sync_items i ON i.user_id = d.user_id AND i.local_document_id = d.id"""
@@ -42,7 +44,9 @@ def find(connection: Connection, *, user_id: UserId, reference: str, retention: 
             SELECT {_COLUMNS} FROM {_FROM}
              WHERE d.user_id = :user_id AND d.deleted_at > now() - CAST(:retention AS interval)
                AND (d.id::text = :ref OR i.external_path = :ref OR d.title = :ref OR d.external_url = :ref
-                    OR right(i.external_path, length(:ref) + 1) = '/' || :ref)
+                    OR right(i.external_path, length(:ref) + 1) = '/' || :ref
+                    OR d.origin IN ('file:' || :ref, 'url:' || :ref)
+                    OR d.origin LIKE 'file:%' AND right(d.origin, length(:ref) + 1) = '/' || :ref)
              ORDER BY (d.id::text = :ref) DESC, d.deleted_at DESC LIMIT 2"""  # noqa: S608 - constants above
         ),
         {"user_id": user_id, "ref": reference, "retention": retention},

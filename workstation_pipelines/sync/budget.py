@@ -7,9 +7,11 @@ one user that go on at the same time see what the others have committed, so each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from threading import Lock
 from uuid import UUID
 
 from workstation_pipelines.db import budgets
@@ -56,6 +58,7 @@ class Allowance:
         token_price: Decimal | None,
         own: Sequence[Limit] = (),
         settle: Callable[[], object] = lambda: None,
+        again: str = "sync again",
     ) -> None:
         self._database = database
         self._user_id = user_id
@@ -63,6 +66,7 @@ class Allowance:
         self._token_price = token_price
         self._own = own
         self._settle = settle
+        self._again = again
         self._spent_here: dict[UUID | None, int] = {}
 
     def limits(self) -> list[Limit]:
@@ -79,7 +83,7 @@ class Allowance:
             self._spent_here[each.data_source_id] = self._spent_here.get(each.data_source_id, 0) + each.tokens
         if passed is None:
             return number, None
-        return number, BudgetReachedError(_told(passed, wanted[number].tokens), wait_s=passed.wait_s)
+        return number, BudgetReachedError(_told(passed, wanted[number].tokens, self._again), wait_s=passed.wait_s)
 
     def _stored(self) -> list[Limit]:
         with self._database.transaction_with_rls(self._user_id) as connection:
@@ -93,17 +97,43 @@ class Allowance:
         return replace(limit, spent=tokens * price)
 
 
-def _told(limit: Limit, tokens: int) -> str:
+class SharedAllowance:
+    """An allowance that several threads spend from, each committing what it took before the next one looks."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        self._allowance = allowance
+        self._lock = Lock()
+        self._over: BudgetReachedError | None = None
+
+    @contextmanager
+    def taking(self, tokens: Callable[[], int]) -> Iterator[None]:
+        """Hold what a document takes until the end of `with`, by when it is committed.
+
+        Without any budget nobody waits. Raises BudgetReachedError for what does not fit, and for all that comes after.
+        """
+        if not self._allowance.limits():
+            yield
+            return
+        with self._lock:
+            if self._over is None:
+                wanted = [Wanted(tokens())]
+                _, self._over = self._allowance.take(self._allowance.limits(), wanted)
+            if self._over is not None:
+                raise self._over
+            yield
+
+
+def _told(limit: Limit, tokens: int, again: str) -> str:
     scope = "of this source" if limit.data_source_id is not None else "of yours"
     ahead = (
-        "the next sync has a new one"
+        "the next run has a new one"
         if limit.period is BudgetPeriod.RUN
         else f"it begins anew with the next {limit.period}"
     )
     return (
         f"the budget {scope} of {_amount(limit.amount, limit.unit)} a {limit.period} has {_amount(limit.spent, limit.unit)}"
         f" spent, and the next document takes {tokens:,} tokens:"
-        f" {ahead}, or raise it (`workstation budget set`) and sync again"
+        f" {ahead}, or raise it (`workstation budget set`) and {again}"
     )
 
 

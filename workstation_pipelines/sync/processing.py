@@ -13,6 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from workstation_pipelines.db import metering, processing, uploads
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.processing import Attempt, Outcome, Spent, Started, Subject
 from workstation_pipelines.errors import (
+    BudgetReachedError,
     CancelledError,
     FencedError,
     ItemGoneError,
@@ -33,6 +35,7 @@ from workstation_pipelines.errors import (
 from workstation_pipelines.index.contract import Extractor
 from workstation_pipelines.model import JobStatus, NewId, OutcomeStatus, ProcessingJobId, Usage, UserId
 from workstation_pipelines.sources.web import WebFetcher
+from workstation_pipelines.sync.budget import Allowance, SharedAllowance
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.intake import storable
 from workstation_pipelines.sync.standalone import Labels, Prepared, StandaloneDocuments
@@ -41,6 +44,7 @@ from workstation_pipelines.sync.vectorize import Vectorized, Vectorizer
 
 AT_A_TIME = 5
 MOST_AT_A_TIME = 32
+RESUME = "resume the job"
 MOST_ATTEMPTS = 3
 """A subject over which so many processes have died is not tried again."""
 
@@ -102,8 +106,8 @@ def run_processing(
             raise
         except CancelledError as stop:
             return run.end(JobStatus.CANCELLED, stop.message)
-        except RetryableError as error:
-            return run.end(JobStatus.PAUSED, error.message, wait_s=error.wait_s)
+        except (RetryableError, BudgetReachedError) as error:
+            return run.end(JobStatus.PAUSED, error.message, wait_s=error.wait_s, paused_by=paused_by(error))
         except WorkstationError as error:
             run.end(JobStatus.FAILED, error.message)
             raise
@@ -139,15 +143,27 @@ class _Run:
         self._is_alone = False
         self._last = -1
         self._is_cancelled = False
+        self._unfinished: set[int] = set()
+        self._over: BudgetReachedError | None = None
+        allowance = Allowance(
+            parts.database,
+            user_id=user_id,
+            data_source_id=None,
+            token_price=parts.vectorizer.token_price,
+            again=RESUME,
+        )
+        self._allowance = SharedAllowance(allowance)
 
     def work(self) -> Iterator[Processed]:
-        """Raises CancelledError, and whatever concerns all documents."""
+        """Raises CancelledError, BudgetReachedError, and whatever concerns all documents."""
         threads = ThreadPoolExecutor(self._at_a_time, thread_name_prefix="process")
         beaten_s = time.monotonic()
         try:
             while True:
                 self._fill(threads)
                 if not self._under_way:
+                    if self._over is not None:
+                        raise self._over
                     return
                 yield from self._finished(BEAT_S)
                 if time.monotonic() - beaten_s >= BEAT_S:
@@ -168,12 +184,18 @@ class _Run:
             status = processing.complete(connection, self._attempt)
         return ProcessingResult(self._attempt.job_id, status)
 
-    def end(self, status: JobStatus, message: str, *, wait_s: float | None = None) -> ProcessingResult:
+    def end(
+        self, status: JobStatus, message: str, *, wait_s: float | None = None, paused_by: str | None = None
+    ) -> ProcessingResult:
         """Close the attempt. If even that fails, its silence ends it."""
         message = storable(message)
         try:
             with self._transaction() as connection:
-                is_ours = processing.end(connection, self._attempt, status=status, message=message, wait_s=wait_s)
+                is_ours = processing.end(
+                    connection, self._attempt, status=status, message=message, wait_s=wait_s, paused_by=paused_by
+                )
+                if is_ours and status is JobStatus.PAUSED:
+                    processing.give_back(connection, self._attempt, ordinals=self._unfinished)
                 if is_ours and status is not JobStatus.PAUSED:
                     uploads.remove_of_job(connection, user_id=self._attempt.user_id, job_id=self._attempt.job_id)
         except RetryableError:
@@ -187,7 +209,7 @@ class _Run:
         """
         if not self._under_way:
             self._is_alone = False
-        while not self._is_alone and len(self._under_way) < self._at_a_time and not self._is_cancelled:
+        while not self._is_alone and len(self._under_way) < self._at_a_time and not self._is_stopping:
             subject = self._suspect or self._take()
             if subject is None:
                 return
@@ -198,12 +220,22 @@ class _Run:
             self._is_alone = is_suspect
             self._under_way[threads.submit(self._process, subject)] = subject
 
+    @property
+    def _is_stopping(self) -> bool:
+        return self._is_cancelled or self._over is not None
+
     def _finished(self, timeout_s: float) -> Iterator[Processed]:
         done, _ = wait(self._under_way, timeout=timeout_s, return_when=FIRST_COMPLETED)
         for future in done:
             subject = self._under_way.pop(future)
             self._parts.after_commit()
-            yield Processed(self._attempt.job_id, subject.subject, future.result())
+            try:
+                outcome = future.result()
+            except BudgetReachedError as over:  # what is under way is still paid for
+                self._over = over
+                continue
+            self._unfinished.discard(subject.ordinal)
+            yield Processed(self._attempt.job_id, subject.subject, outcome)
 
     def _take(self) -> Subject | None:
         with self._transaction() as connection:
@@ -212,6 +244,7 @@ class _Run:
         if not taken:
             return None
         self._last = taken[0].ordinal
+        self._unfinished.add(self._last)
         return taken[0]
 
     def _beat(self) -> None:
@@ -219,7 +252,7 @@ class _Run:
             self._is_cancelled = processing.beat(connection, self._attempt) or self._is_cancelled
 
     def _process(self, subject: Subject) -> Outcome:
-        """Do one subject, in a thread. Raises FencedError, and what concerns all subjects."""
+        """Do one subject, in a thread. Raises FencedError, BudgetReachedError, and what concerns all subjects."""
         begun_s = time.monotonic()
         read: Read | None = None
         try:
@@ -233,22 +266,32 @@ class _Run:
             prepared = self._documents.prepare(read, texts)
         except Exception as problem:  # noqa: BLE001 - it becomes the subject's outcome
             return self._record_problem(subject, read, problem, begun_s)
-        while True:
-            vectorized = self._documents.vectorize(prepared)
-            try:
-                with self._transaction() as connection:
-                    if self._documents.store(connection, prepared, vectorized, self._labels):
-                        usages = self._documents.usages(prepared, vectorized, job_id=self._attempt.job_id)
-                        metering.record(connection, user_id=self._attempt.user_id, usages=usages)
-                        outcome = _stored(subject, prepared, left_out, time.monotonic() - begun_s)
-                        self._record(connection, outcome, read, _spent(vectorized, usages))
-                        break
-                prepared = self._documents.prepare(read, texts)
-            except (FencedError, RetryableError):
-                raise
-            except Exception as problem:  # noqa: BLE001 - it becomes the subject's outcome
-                return self._record_problem(subject, read, problem, begun_s)
+        outcome = None
+        while outcome is None:
+            with self._allowance.taking(partial(self._documents.tokens, prepared)):
+                vectorized = self._documents.vectorize(prepared)
+                try:
+                    outcome = self._store(subject, prepared, vectorized, left_out, begun_s)
+                    if outcome is None:
+                        prepared = self._documents.prepare(read, texts)
+                except (FencedError, RetryableError):
+                    raise
+                except Exception as problem:  # noqa: BLE001 - it becomes the subject's outcome
+                    return self._record_problem(subject, read, problem, begun_s)
         self._parts.faults.reach("subject_committed")
+        return outcome
+
+    def _store(
+        self, subject: Subject, prepared: Prepared, vectorized: Vectorized, left_out: Sequence[str], begun_s: float
+    ) -> Outcome | None:
+        """Commit a document with its outcome and its bill; None when it is to be prepared again."""
+        with self._transaction() as connection:
+            if not self._documents.store(connection, prepared, vectorized, self._labels):
+                return None
+            usages = self._documents.usages(prepared, vectorized, job_id=self._attempt.job_id)
+            metering.record(connection, user_id=self._attempt.user_id, usages=usages)
+            outcome = _stored(subject, prepared, left_out, time.monotonic() - begun_s)
+            self._record(connection, outcome, prepared.read, _spent(vectorized, usages))
         return outcome
 
     def _record_problem(self, subject: Subject, read: Read | None, problem: Exception, begun_s: float) -> Outcome:
@@ -274,6 +317,11 @@ class _Run:
 
     def _transaction(self) -> AbstractContextManager[Connection]:
         return self._parts.database.transaction_with_rls(self._attempt.user_id)
+
+
+def paused_by(error: RetryableError | BudgetReachedError) -> str:
+    """Return what a job that this pauses waits for."""
+    return "budget" if isinstance(error, BudgetReachedError) else "service"
 
 
 def at_a_time_of(config: Mapping[str, Any]) -> int:

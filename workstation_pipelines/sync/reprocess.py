@@ -43,7 +43,7 @@ from workstation_pipelines.sync.budget import Allowance
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.heartbeat import BEAT_EVERY_S, Heartbeat, of_processing
 from workstation_pipelines.sync.intake import storable
-from workstation_pipelines.sync.processing import ProcessingResult
+from workstation_pipelines.sync.processing import RESUME, ProcessingResult, paused_by
 from workstation_pipelines.sync.recut import Recut, meter, prepare
 from workstation_pipelines.sync.stopping import StopSignal
 from workstation_pipelines.sync.vectorize import Vectorizer
@@ -143,7 +143,7 @@ def run_reprocessing(
         except CancelledError as stop:
             return run.end(JobStatus.CANCELLED, stop.message)
         except (RetryableError, BudgetReachedError) as error:
-            return run.end(JobStatus.PAUSED, error.message, wait_s=error.wait_s)
+            return run.end(JobStatus.PAUSED, error.message, wait_s=error.wait_s, paused_by=paused_by(error))
         except WorkstationError as error:
             run.end(JobStatus.FAILED, error.message)
             raise
@@ -168,6 +168,7 @@ class _Run:
             user_id=attempt.user_id,
             data_source_id=None,
             token_price=parts.vectorizer.token_price,
+            again=RESUME,
         )
 
     def work(self) -> Iterator[Reprocessed]:
@@ -201,12 +202,16 @@ class _Run:
             status = processing.complete(connection, self._attempt)
         return ProcessingResult(self._attempt.job_id, status)
 
-    def end(self, status: JobStatus, message: str, *, wait_s: float | None = None) -> ProcessingResult:
+    def end(
+        self, status: JobStatus, message: str, *, wait_s: float | None = None, paused_by: str | None = None
+    ) -> ProcessingResult:
         """Close the attempt. If even that fails, its silence ends it."""
         message = storable(message)
         try:
             with self._transaction() as connection:
-                processing.end(connection, self._attempt, status=status, message=message, wait_s=wait_s)
+                processing.end(
+                    connection, self._attempt, status=status, message=message, wait_s=wait_s, paused_by=paused_by
+                )
         except RetryableError:
             pass
         return ProcessingResult(self._attempt.job_id, status, message, wait_s)

@@ -30,10 +30,14 @@ PURGED_AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """Documents that are live again. `own` are those whose items are gone at the source: they belong to no source now."""
+    """Documents that are live again. `own` are those whose items are gone at the source: they belong to no source now.
+
+    Those `at_source` are looked at by its next sync. Processed documents are neither.
+    """
 
     document_ids: Sequence[UUID]
     own: Sequence[UUID]
+    at_source: Sequence[UUID]
 
 
 def restore(
@@ -75,9 +79,10 @@ def restore(
         spent = done.tokens_by_document(cuts.items())
         usages = vectorizer.usages(spent, data_source_id=found.data_source_id, job_id=None)
         metering.record(connection, user_id=user_id, usages=usages)
-        own = [document_id for document_id in revived if document_id not in at_source]
+        has_source = found.data_source_id is not None
+        own = [document_id for document_id in revived if has_source and document_id not in at_source]
         item_decisions.detach(connection, user_id=user_id, document_ids=own)
-        origins.take_out(connection, user_id=user_id, document_ids=own)
+        origins.take_out(connection, user_id=user_id, document_ids=revived)
         audit.append(
             connection,
             [
@@ -85,7 +90,7 @@ def restore(
                 for document_id in revived
             ],
         )
-    return Restored(revived, own)
+    return Restored(revived, own, at_source)
 
 
 def delete(database: Database, *, user_id: UserId, document_id: UUID, reason: str) -> list[UUID]:
@@ -98,7 +103,7 @@ def delete(database: Database, *, user_id: UserId, document_id: UUID, reason: st
             connection, user_id=user_id, document_id=document_id, reason=reason
         )
         inside += origins.inside(connection, user_id=user_id, document_id=document_id)
-        deleted = documents.tombstone(connection, user_id=user_id, document_ids=[document_id, *inside])
+        deleted = documents.tombstone(connection, user_id=user_id, document_ids=[document_id, *inside], reason=reason)
         audit.append(connection, [audit.Entry("document.deleted", f"document:{each}") for each in deleted])
     return deleted
 

@@ -128,6 +128,11 @@ class StandaloneDocuments:
         cuts = (cut for piece in prepared.pieces for cut in piece.cuts or ())
         return prepared.using.vectorize(cuts, partial(self._embedded_before, prepared.using))
 
+    def tokens(self, prepared: Prepared) -> int:
+        """Return how many tokens are to be embedded for what was cut."""
+        wanted = {cut.text_hash: cut.chunk.token_count for piece in prepared.pieces for cut in piece.cuts or ()}
+        return sum(wanted[key] for key in wanted.keys() - self._embedded_before(prepared.using, wanted).keys())
+
     def usages(self, prepared: Prepared, vectorized: Vectorized, *, job_id: UUID) -> list[Usage]:
         """Return what the vectors are to be billed."""
         cuts = ((piece.document_id, piece.cuts or ()) for piece in prepared.pieces)
