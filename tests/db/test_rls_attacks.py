@@ -343,6 +343,7 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
             "count_documents",
             "note_documents_for_index",
             "note_job_status",
+            "note_processing_status",
             "note_source_state",
             "note_tags_for_index",
             "queue_deliveries",
