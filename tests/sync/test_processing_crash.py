@@ -78,7 +78,11 @@ def test_a_worker_that_slept_through_a_takeover_writes_nothing(
     sleeper.wait_until_stopped()
     assert start(Work(database_urls.app_url, job_id)).wait() == "BusyError"
     with psycopg.connect(libpq_url(database_urls.admin_url), autocommit=True) as admin:
-        admin.execute("SELECT pg_terminate_backend(pid, 10000) FROM pg_locks WHERE locktype = 'advisory'")
+        admin.execute(
+            """
+            SELECT pg_terminate_backend(pid, 10000) FROM pg_locks JOIN pg_stat_activity USING (pid)
+             WHERE locktype = 'advisory' AND datname = current_database()"""
+        )
     assert start(Work(database_urls.app_url, job_id)).wait() == "completed"
     sleeper.go_on()
     assert sleeper.wait() == "FencedError"
