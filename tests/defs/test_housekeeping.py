@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from uuid import uuid4
 
 import dagster as dg
 import pytest
 
-from tests.defs.place import Place
+from tests.defs.place import FOLDER, Place
+from workstation_pipelines.db import data_sources
 from workstation_pipelines.defs import runs
+from workstation_pipelines.defs.housekeeping import agreed
 from workstation_pipelines.defs.runs import DATA_SOURCE_TAG
 from workstation_pipelines.identity import utc_now
+from workstation_pipelines.model import DataSourceId, UserId
 
 DAY = timedelta(days=1)
 
@@ -87,3 +91,22 @@ def test_drift_is_mended_without_fetching_and_becomes_an_event_until_the_next_ch
     assert place.ask(event) == [("index_drifted", "warning", 2, True)]
     assert job.execute_in_process(instance=place.instance).success
     assert place.ask(event) == [("index_drifted", "warning", 2, False)]
+
+
+def test_a_user_whose_budget_is_spent_does_not_keep_the_check_from_others(place: Place) -> None:
+    place.write("a.md")
+    assert place.run().success
+    place.ask("UPDATE app.chunks SET embedding = NULL")
+    place.ask(
+        """INSERT INTO app.budgets (id, user_id, period, unit, amount)
+           VALUES (gen_random_uuid(), 'alice', 'day', 'tokens', 0)"""
+    )
+    bob = UserId("bob")
+    with place.database.transaction_with_rls(bob) as connection:
+        data_sources.add(
+            connection, user_id=bob, data_source_id=DataSourceId(uuid4()), name="b", source_type=FOLDER, config={}
+        )
+    totals = agreed(place.workspace)
+    assert (totals["users"], totals["users_not_clean"]) == (2, 1)
+    ((kind, message),) = place.ask("SELECT kind, message FROM app.events")
+    assert (kind, "mending it stopped: the budget" in message) == ("index_drifted", True)

@@ -10,6 +10,7 @@ import dagster as dg
 
 from workstation_pipelines.defs import runs, stream
 from workstation_pipelines.defs.resources import WorkspaceResource
+from workstation_pipelines.errors import RetryableError, WorkstationError
 from workstation_pipelines.identity import utc_now
 
 if TYPE_CHECKING:
@@ -98,15 +99,25 @@ def agreement_check() -> None:
 
 
 def agreed(workspace: "Workspace") -> dict[str, int]:
-    """Check and mend every user's index; return totals. Drift becomes an event of its user."""
-    from workstation_pipelines.sync.agreement import agree, note
+    """Check and mend every user's index; return totals. Drift becomes an event of its user, and so does what stops mending.
+
+    Raises RetryableError: what is away is away for every user.
+    """
+    from workstation_pipelines.sync.agreement import agree, note, note_stopped
     from workstation_pipelines.sync.housekeeping import every_user
 
     totals: Counter[str] = Counter(dict.fromkeys(("users", "users_with_drift", "users_not_clean"), 0))
     for user_id in every_user(workspace.database):
-        done = agree(workspace, user_id=user_id)
-        note(workspace, done, user_id=user_id)
         totals["users"] += 1
+        try:
+            done = agree(workspace, user_id=user_id)
+        except RetryableError:
+            raise
+        except WorkstationError as stopped:  # a budget that is spent, settings that cannot be opened: this user's alone
+            note_stopped(workspace, stopped, user_id=user_id)
+            totals["users_not_clean"] += 1
+            continue
+        note(workspace, done, user_id=user_id)
         totals["users_with_drift"] += not done.was_clean
         totals["users_not_clean"] += not done.is_clean
         totals["documents"] += done.found.documents

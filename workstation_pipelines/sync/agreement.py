@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from uuid import UUID
 
 from workstation_pipelines.db import events, index_namespaces
+from workstation_pipelines.errors import WorkstationError
 from workstation_pipelines.model import EventKind, Severity, UserId
 from workstation_pipelines.sync import index
 from workstation_pipelines.sync.index import Report, Reworked
@@ -91,6 +92,20 @@ def note(workspace: Workspace, done: Agreement, *, user_id: UserId) -> None:
                 "missing_outside": sum(report.missing for report in done.outside_found),
                 "extra_outside": sum(report.extra for report in done.outside_found),
             },
+        )
+
+
+def note_stopped(workspace: Workspace, stopped: WorkstationError, *, user_id: UserId) -> None:
+    """Let somebody know that mending the index stopped, and why. Commits."""
+    with workspace.database.transaction_with_rls(user_id) as connection:
+        events.open_event(
+            connection,
+            user_id=user_id,
+            kind=EventKind.INDEX_DRIFTED,
+            severity=Severity.ERROR,
+            message=f"the index did not agree with the documents, and mending it stopped: {stopped.message}",
+            about=THE_INDEX,
+            new_id=workspace.new_id,
         )
 
 
