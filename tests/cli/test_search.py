@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.cli.program import Program
 from workstation_pipelines.commands import search as command
 from workstation_pipelines.commands.marks import Marker, excerpt
@@ -37,9 +35,11 @@ def test_nothing_relevant_is_said(synced: Program) -> None:
     assert synced("search", "zeppelin", "--mode", "text", "--json").value["nothing_relevant"]
 
 
-@pytest.mark.parametrize(
-    ("scope", "titles"),
-    [
+def test_scope_narrows_the_search(synced: Program) -> None:
+    synced("documents", "tag", "forest.md", "wild")
+    synced("documents", "tag", "harbour.md", "wet")
+    synced("documents", "assign", "forest.md", "Nature")
+    for scope, titles in (
         ([], ["Forest", "Harbour"]),
         (["--source", "papers"], ["Forest", "Harbour"]),
         (["--source-type", "local_folder"], ["Forest", "Harbour"]),
@@ -52,21 +52,19 @@ def test_nothing_relevant_is_said(synced: Program) -> None:
         (["--from", "2001-01-01", "--before", "2999-01-01T00:00+02:00"], ["Forest", "Harbour"]),
         (["--before", "2001-01-01"], []),
         (["--limit", "1"], ["Forest"]),
-    ],
-)
-def test_scope_narrows_the_search(synced: Program, scope: list[str], titles: list[str]) -> None:
-    synced("documents", "tag", "forest.md", "wild")
-    synced("documents", "tag", "harbour.md", "wet")
-    synced("documents", "assign", "forest.md", "Nature")
-    hits = synced("search", "owls oaks crane", "--mode", "text", *scope, "--json").value["hits"]
-    assert sorted(hit["title"] for hit in hits) == titles
+    ):
+        hits = synced("search", "owls oaks crane", "--mode", "text", *scope, "--json").value["hits"]
+        assert (scope, sorted(hit["title"] for hit in hits)) == (scope, titles)
 
 
-@pytest.mark.parametrize(
-    "arguments", [[" "], ["owl", "--from", "yesterday"], ["owl", "--project", "absent"], ["owl", "--source", "absent"]]
-)
-def test_unusable_search_is_wrong_input(synced: Program, arguments: list[str]) -> None:
-    assert synced("search", *arguments).code == 2
+def test_unusable_search_is_wrong_input(synced: Program) -> None:
+    for arguments in (
+        [" "],
+        ["owl", "--from", "yesterday"],
+        ["owl", "--project", "absent"],
+        ["owl", "--source", "absent"],
+    ):
+        assert (arguments, synced("search", *arguments).code) == (arguments, 2)
 
 
 def test_modes_are_those_of_the_search() -> None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.cli.program import Program
 from workstation_pipelines.settings import Settings
 
@@ -58,34 +56,31 @@ def test_deleted_file_is_gone(synced: Program, folder: Path) -> None:
     assert item["explanation"].startswith("gone: ")
 
 
-@pytest.mark.parametrize(
-    ("path", "reason"),
-    [
-        (".secret.md", "file .secret.md is hidden, and `include_hidden` is false"),
-        ("draft.tmp", "file draft.tmp is left out by a built-in rule"),
-        ("node_modules/x.md", "directory node_modules is left out by a built-in rule"),
-        ("drafts/plan.md", "directory drafts is left out by the `exclude` glob drafts/"),
-        ("link.md", "link.md is a symbolic link, and `follow_symlinks` is false"),
-        ("photo.raw", "none of the `include` globs matches it: *.md, *.txt, drafts/, node_modules/"),
-        ("notes", "it is a directory; what is in it is listed file by file"),
-    ],
-)
-def test_excluded_file_names_the_rule(workstation: Program, folder: Path, path: str, reason: str) -> None:
+def test_excluded_file_names_the_rule(workstation: Program, folder: Path) -> None:
     config = {"exclude": ["drafts/"], "include": ["*.md", "*.txt", "drafts/", "node_modules/"]}
     workstation.connect("papers", folder, config=config)
-    if path == "link.md":
-        (folder / path).symlink_to(folder / "recipe.txt")
-    elif path != "notes":
+    reasons = {
+        ".secret.md": "file .secret.md is hidden, and `include_hidden` is false",
+        "draft.tmp": "file draft.tmp is left out by a built-in rule",
+        "node_modules/x.md": "directory node_modules is left out by a built-in rule",
+        "drafts/plan.md": "directory drafts is left out by the `exclude` glob drafts/",
+        "link.md": "link.md is a symbolic link, and `follow_symlinks` is false",
+        "photo.raw": "none of the `include` globs matches it: *.md, *.txt, drafts/, node_modules/",
+        "notes": "it is a directory; what is in it is listed file by file",
+    }
+    (folder / "link.md").symlink_to(folder / "recipe.txt")
+    for path in reasons.keys() - {"link.md", "notes"}:
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text("x")
     workstation("sync", "papers")
-    told = workstation("why", str(folder / path), "--json").value
-    (unlisted,) = told["unlisted"]
-    assert told["items"] == []
-    assert unlisted["data_source_name"] == "papers"
-    assert not unlisted["is_listed"]
-    assert unlisted["reason"].startswith(reason)
-    assert f"never taken, because {reason}" in workstation("why", str(folder / path)).out
+    for path, reason in reasons.items():
+        told = workstation("why", str(folder / path), "--json").value
+        (unlisted,) = told["unlisted"]
+        assert (path, told["items"]) == (path, [])
+        assert unlisted["data_source_name"] == "papers"
+        assert not unlisted["is_listed"]
+        assert unlisted["reason"].startswith(reason)
+        assert f"never taken, because {reason}" in workstation("why", str(folder / path)).out
 
 
 def test_new_file_waits_for_the_next_sync(synced: Program, folder: Path) -> None:
