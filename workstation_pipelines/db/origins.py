@@ -26,6 +26,9 @@ class StoredOrigin:
     index_config_id: UUID | None
     live_generation: int
     is_deleted: bool
+    rules_hash: str = ""
+    is_original_forgotten: bool = False
+    original_md5: str | None = None
 
 
 def origin_of(kind: str, name: str) -> str:
@@ -53,11 +56,13 @@ def find(connection: Connection, *, user_id: UserId, origin: str) -> list[Stored
     rows = connection.execute(
         text(
             """
-            SELECT d.id, d.origin, d.content_hash, d.index_config_id, d.live_generation, d.deleted_at
+            SELECT d.id, d.origin, d.content_hash, d.index_config_id, d.live_generation, d.deleted_at, d.rules_hash,
+                   d.is_original_forgotten, md5(d.extracted_text) AS original_md5
               FROM app.documents d
              WHERE d.user_id = :user_id AND d.data_source_id IS NULL AND d.origin = :origin
              UNION ALL
-            SELECT c.id, c.origin, c.content_hash, c.index_config_id, c.live_generation, c.deleted_at
+            SELECT c.id, c.origin, c.content_hash, c.index_config_id, c.live_generation, c.deleted_at, c.rules_hash,
+                   c.is_original_forgotten, md5(c.extracted_text) AS original_md5
               FROM app.documents d JOIN app.documents c ON c.user_id = d.user_id AND c.parent_document_id = d.id
              WHERE d.user_id = :user_id AND d.data_source_id IS NULL AND d.origin = :origin AND c.origin IS NOT NULL"""
         ),
@@ -115,4 +120,7 @@ def _from_row(row: Row[Any]) -> StoredOrigin:
         row.index_config_id,
         row.live_generation,
         row.deleted_at is not None,
+        row.rules_hash,
+        row.is_original_forgotten,
+        row.original_md5,
     )

@@ -6,7 +6,7 @@ any more. Outcomes and the job's counts move together, in the transaction that s
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from decimal import Decimal
@@ -342,6 +342,29 @@ def give_back(connection: Connection, attempt: Attempt, *, ordinals: Iterable[in
         ),
         {"user_id": attempt.user_id, "id": attempt.job_id, "ordinals": list(ordinals)},
     )
+
+
+def clean_messages(connection: Connection, *, user_id: UserId, clean: Callable[[str], str]) -> None:
+    """Bring the messages of all outcomes under `clean`: they may name what was found inside a document."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT processing_job_id, ordinal, message FROM app.processing_outcomes
+             WHERE user_id = :user_id AND message <> ''"""
+        ),
+        {"user_id": user_id},
+    ).all()
+    for row in rows:
+        cleaned = clean(row.message)
+        if cleaned != row.message:
+            connection.execute(
+                text(
+                    """
+                    UPDATE app.processing_outcomes SET message = :message
+                     WHERE user_id = :user_id AND processing_job_id = :id AND ordinal = :ordinal"""
+                ),
+                {"user_id": user_id, "id": row.processing_job_id, "ordinal": row.ordinal, "message": cleaned},
+            )
 
 
 def release(connection: Connection, *, user_id: UserId, job_id: UUID) -> None:

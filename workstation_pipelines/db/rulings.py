@@ -147,6 +147,49 @@ def outdated(
     ).all()
 
 
+def outdated_processed(
+    connection: Connection, *, user_id: UserId, rules_hash: str, after: UUID | None, limit: int
+) -> Sequence[Row[Any]]:
+    """Return processed documents made under other rules than those of `rules_hash`, tombstones too, by id.
+
+    `item_title` is the title before any rule. What was found inside comes with what is known of its parent.
+    """
+    narrowed = "AND d.rules_hash <> ''" if not rules_hash else ""
+    return connection.execute(
+        text(
+            f"""
+            SELECT d.id, d.title, d.text, d.headings, d.language, d.mime_type, d.source_modified_at, d.content_hash,
+                   d.index_config_id, d.live_generation, d.rules_hash, d.extracted_text, d.extracted, d.deleted_at,
+                   d.deleted_reason, d.is_original_forgotten, d.origin, d.origin AS external_id, d.external_url,
+                   d.size_bytes, coalesce(d.extracted ->> 'title', d.title) AS item_title, d.parent_document_id,
+                   p.origin AS parent_origin, coalesce(p.extracted ->> 'title', p.title) AS parent_title,
+                   coalesce(p.deleted_reason = 'filtered', false) AS is_parent_filtered,
+                   {index_settings.WANTED} AS wanted_index_config_id
+              FROM app.documents d
+              LEFT JOIN app.documents p ON p.user_id = d.user_id AND p.id = d.parent_document_id
+              {index_settings.JOINS}
+             WHERE d.user_id = :user_id AND d.data_source_id IS NULL AND d.origin IS NOT NULL {narrowed}
+               AND d.rules_hash <> :hash AND (CAST(:after AS uuid) IS NULL OR d.id > :after)
+             ORDER BY d.id LIMIT :limit"""  # noqa: S608 - constants
+        ),
+        {"user_id": user_id, "hash": rules_hash, "after": after, "limit": limit},
+    ).all()
+
+
+def inside_processed(connection: Connection, *, user_id: UserId, document_ids: Sequence[UUID]) -> list[UUID]:
+    """Return the live documents that were found inside processed ones; they are to be looked at by the next rules too."""
+    rows = connection.execute(
+        text(
+            """
+            UPDATE app.documents SET rules_hash = '?'
+             WHERE user_id = :user_id AND parent_document_id = ANY(:ids) AND deleted_at IS NULL
+            RETURNING id"""
+        ),
+        {"user_id": user_id, "ids": list(document_ids)},
+    )
+    return [row[0] for row in rows]
+
+
 def document(connection: Connection, *, user_id: UserId, document_id: UUID) -> Row[Any]:
     """Return a document with its item and its source. Raises InvalidRequestError for one that has none."""
     row = connection.execute(

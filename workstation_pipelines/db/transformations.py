@@ -115,6 +115,23 @@ def effective(connection: Connection, *, user_id: UserId, data_source_id: UUID) 
     return rows[0].rules_hash, [row for row in rows if row.id is not None]
 
 
+def for_everything(connection: Connection, *, user_id: UserId) -> tuple[str, Sequence[Row[Any]]]:
+    """Return the hash and the rows of the active rules that are for no source or type in particular, in order."""
+    rows = connection.execute(
+        text(
+            f"""
+            SELECT r.rules_hash, {_COLUMNS}
+              FROM app.data_source_rules r
+              JOIN app.etl_transformations t ON t.user_id = r.user_id AND t.is_active AND t.source_type IS NULL
+                   AND t.data_source_id IS NULL
+             WHERE r.user_id = :user_id AND r.data_source_id IS NULL
+             ORDER BY t.execution_order, t.id"""  # noqa: S608 - a constant
+        ),
+        {"user_id": user_id},
+    ).all()
+    return rows[0].rules_hash if rows else "", rows
+
+
 def _write(
     connection: Connection, statement: Any, user_id: UserId, transformation_id: UUID, rule: Transformation
 ) -> int:

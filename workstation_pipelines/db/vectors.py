@@ -117,6 +117,12 @@ def embedded_before(
         return {bytes(text_hash): bytes(embedding) for text_hash, embedding in cursor}
 
 
+# The rules of no source are those of processed documents; what its owner has as a copy of its own is under none.
+_NO_SOURCE = "'00000000-0000-0000-0000-000000000000'::uuid"
+_OF_SAME_SOURCE = f"coalesce({{rules}}.data_source_id, {_NO_SOURCE}) = coalesce(d.data_source_id, {_NO_SOURCE})"
+_HAS_RULES = "(d.data_source_id IS NOT NULL OR d.origin IS NOT NULL)"
+
+
 def stale(
     connection: Connection,
     *,
@@ -143,7 +149,7 @@ def stale(
                         WHEN c.stray > 0 THEN 'chunks of another generation'
                         ELSE 'rules changed' END AS problem
               FROM app.documents d {index_settings.JOINS}
-              LEFT JOIN ruled ON ruled.data_source_id = d.data_source_id
+              LEFT JOIN ruled ON {_OF_SAME_SOURCE.format(rules="ruled")}
               CROSS JOIN LATERAL (SELECT coalesce({index_settings.WANTED}, :config) AS config) w
               CROSS JOIN LATERAL (
                    SELECT count(*) FILTER (WHERE c.generation = d.live_generation) AS chunks,
@@ -157,7 +163,7 @@ def stale(
                AND (CAST(:after AS uuid) IS NULL OR d.id > :after)
                AND (d.index_config_id IS DISTINCT FROM w.config OR c.chunks <> d.chunk_count OR c.chunks <> c.last + 1
                     OR c.vectors <> c.chunks OR c.stray > 0
-                    OR d.data_source_id IS NOT NULL AND d.rules_hash <> ruled.rules_hash)
+                    OR {_HAS_RULES} AND d.rules_hash <> coalesce(ruled.rules_hash, ''))
              ORDER BY d.id LIMIT :limit"""  # noqa: S608 - constants
         ),
         {
@@ -286,8 +292,10 @@ def census(connection: Connection, *, user_id: UserId, data_source_id: UUID | No
             SELECT (SELECT count(*) FROM app.documents d WHERE d.user_id = :user_id AND d.deleted_at IS NULL
                        AND (CAST(:source AS uuid) IS NULL OR d.data_source_id = :source)) AS documents,
                    (SELECT count(*) FROM app.documents d
-                      JOIN app.data_source_rules r ON r.user_id = d.user_id AND r.data_source_id = d.data_source_id
-                     WHERE d.user_id = :user_id AND d.deleted_at IS NULL AND d.rules_hash <> r.rules_hash
+                      LEFT JOIN app.data_source_rules r
+                             ON r.user_id = d.user_id AND {_OF_SAME_SOURCE.format(rules="r")}
+                     WHERE d.user_id = :user_id AND d.deleted_at IS NULL
+                       AND {_HAS_RULES} AND d.rules_hash <> coalesce(r.rules_hash, '')
                        AND (CAST(:source AS uuid) IS NULL OR d.data_source_id = :source)) AS rules_changed,
                    (SELECT coalesce(sum(d.chunk_count), 0)::bigint FROM app.documents d
                      WHERE d.user_id = :user_id AND d.deleted_at IS NULL

@@ -22,10 +22,12 @@ from sqlalchemy import Connection
 from workstation_pipelines.db import metering, processing, uploads
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.processing import Attempt, Outcome, Spent, Started, Subject
+from workstation_pipelines.db.rulings import FILTERED
 from workstation_pipelines.errors import (
     BudgetReachedError,
     CancelledError,
     FencedError,
+    FilteredError,
     ItemGoneError,
     RetryableError,
     SkipItemError,
@@ -35,9 +37,11 @@ from workstation_pipelines.errors import (
 from workstation_pipelines.index.contract import Extractor
 from workstation_pipelines.model import JobStatus, NewId, OutcomeStatus, ProcessingJobId, Usage, UserId
 from workstation_pipelines.sources.web import WebFetcher
+from workstation_pipelines.sync import rules
 from workstation_pipelines.sync.budget import Allowance, SharedAllowance
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.intake import storable
+from workstation_pipelines.sync.processed import ProcessedReapplier
 from workstation_pipelines.sync.standalone import Labels, Prepared, StandaloneDocuments
 from workstation_pipelines.sync.subjects import Read, SubjectReader
 from workstation_pipelines.sync.vectorize import Vectorized, Vectorizer
@@ -145,17 +149,18 @@ class _Run:
         self._is_cancelled = False
         self._unfinished: set[int] = set()
         self._over: BudgetReachedError | None = None
-        allowance = Allowance(
+        self._budgets = Allowance(
             parts.database,
             user_id=user_id,
             data_source_id=None,
             token_price=parts.vectorizer.token_price,
             again=RESUME,
         )
-        self._allowance = SharedAllowance(allowance)
+        self._allowance = SharedAllowance(self._budgets)
 
     def work(self) -> Iterator[Processed]:
         """Raises CancelledError, BudgetReachedError, and whatever concerns all documents."""
+        self._apply_rules()
         threads = ThreadPoolExecutor(self._at_a_time, thread_name_prefix="process")
         beaten_s = time.monotonic()
         try:
@@ -177,6 +182,23 @@ class _Run:
         finally:
             # Whoever is still at work finds that the attempt is over, and stores nothing.
             threads.shutdown(wait=False, cancel_futures=True)
+
+    def _apply_rules(self) -> None:
+        """Bring what was processed before under the rules as they are now, which then hold for the whole attempt."""
+        with self._transaction() as connection:
+            found = rules.load_processed(connection, user_id=self._attempt.user_id)
+        self._documents.rules = found
+        reapplier = ProcessedReapplier(
+            self._parts.database,
+            self._parts.vectorizer,
+            self._budgets,
+            found,
+            user_id=self._attempt.user_id,
+            new_id=self._parts.new_id,
+            job_id=self._attempt.job_id,
+        )
+        for _ in reapplier.run():
+            self._beat()
 
     def finish(self) -> ProcessingResult:
         self._parts.faults.reach("processing_before_end")
@@ -290,7 +312,8 @@ class _Run:
                 return None
             usages = self._documents.usages(prepared, vectorized, job_id=self._attempt.job_id)
             metering.record(connection, user_id=self._attempt.user_id, usages=usages)
-            outcome = _stored(subject, prepared, left_out, time.monotonic() - begun_s)
+            shown = [self._documents.rules.shown_words(each) for each in (*left_out, *prepared.left_out)]
+            outcome = _stored(subject, prepared, shown, time.monotonic() - begun_s)
             self._record(connection, outcome, prepared.read, _spent(vectorized, usages))
         return outcome
 
@@ -299,9 +322,11 @@ class _Run:
         is_skipped = is_left_out and not isinstance(problem, ItemGoneError)
         status = OutcomeStatus.SKIPPED if is_skipped else OutcomeStatus.FAILED
         reason, message = _told(problem)
+        message = self._documents.rules.shown_words(message)
+        kept = FILTERED if isinstance(problem, FilteredError) else ""
         with self._transaction() as connection:
             # What it was before has no text any more, so it must not be found by its old one.
-            dropped = self._documents.drop(connection, read) if is_skipped and read is not None else None
+            dropped = self._documents.drop(connection, read, reason=kept) if is_skipped and read is not None else None
             duration_s = time.monotonic() - begun_s
             outcome = Outcome(subject.ordinal, status, reason, storable(message), dropped, duration_s)
             self._record(connection, outcome, None if isinstance(problem, RetryableError) else read, Spent())

@@ -60,7 +60,7 @@ class Reapplied:
 
 
 @dataclass(slots=True)
-class _Work:
+class Work:
     """What is to become of a batch of documents."""
 
     writes: list[tuple[Row[Any], DocumentWrite, list[Cut] | None]] = field(default_factory=list)
@@ -86,16 +86,23 @@ class Reapplier:
         vectorizer: Vectorizer,
         allowance: Allowance,
         source_rules: SourceRules,
-        data_source: DataSource,
+        data_source: DataSource | None,
         *,
         new_id: NewId,
-        job_id: SyncJobId | None = None,
+        user_id: UserId | None = None,
+        job_id: UUID | None = None,
     ) -> None:
         self._database = database
         self._vectorizer = vectorizer
         self._allowance = allowance
         self._rules = source_rules
-        self._source = data_source
+        owner = data_source.user_id if data_source is not None else user_id
+        if owner is None:
+            raise AssertionError("documents of no source need an owner")
+        self._user_id = owner
+        self._source_id = data_source.id if data_source is not None else None
+        self._default_project = data_source.project_id if data_source is not None else None
+        self._data_source = data_source
         self._new_id = new_id
         self._job_id = job_id
         self._packer = TsvectorPacker()
@@ -106,22 +113,10 @@ class Reapplier:
         What nothing is kept of is marked for the next sync to fetch. Raises BudgetReachedError behind what fits.
         """
         self._clean_names()
-        user_id, source_id = self._source.user_id, self._source.id
         after: UUID | None = None
         while True:
-            with self._database.transaction_with_rls(user_id) as connection:
-                rows = rulings.outdated(
-                    connection,
-                    user_id=user_id,
-                    data_source_id=source_id,
-                    rules_hash=self._rules.hash,
-                    after=after,
-                    limit=DOCUMENTS_A_BATCH,
-                )
-                if after is None:
-                    rulings.mark_for_refetch(
-                        connection, user_id=user_id, data_source_id=source_id, rules_hash=self._rules.hash
-                    )
+            with self._database.transaction_with_rls(self._user_id) as connection:
+                rows = self._outdated(connection, after, DOCUMENTS_A_BATCH)
             if not rows:
                 return
             after = rows[-1].id
@@ -132,7 +127,20 @@ class Reapplier:
             if over is not None:
                 raise over
 
-    def _keep_affordable(self, work: _Work, known: Vectors) -> BudgetReachedError | None:
+    def _outdated(self, connection: Connection, after: UUID | None, limit: int) -> Sequence[Row[Any]]:
+        source_id, rules_hash = self._source.id, self._rules.hash
+        if after is None:
+            rulings.mark_for_refetch(connection, user_id=self._user_id, data_source_id=source_id, rules_hash=rules_hash)
+        return rulings.outdated(
+            connection,
+            user_id=self._user_id,
+            data_source_id=source_id,
+            rules_hash=rules_hash,
+            after=after,
+            limit=limit,
+        )
+
+    def _keep_affordable(self, work: Work, known: Vectors) -> BudgetReachedError | None:
         """Take out of the work what the budgets do not allow, and return why."""
         limits = self._allowance.limits()
         if not limits:
@@ -141,7 +149,7 @@ class Reapplier:
         seen = {(config_id, key) for config_id, each in known.items() for key in each}
         for _, write, cuts in work.writes:
             new = {(write.index_config_id, cut.text_hash): cut.chunk.token_count for cut in cuts or ()}
-            wanted.append(Wanted(sum(new[key] for key in new.keys() - seen), self._source.id))
+            wanted.append(Wanted(sum(new[key] for key in new.keys() - seen), self._source_id))
             seen |= {(config_id, key) for config_id, key in new if config_id is not None}
         number, over = self._allowance.take(limits, wanted)
         del work.writes[number:]
@@ -151,7 +159,7 @@ class Reapplier:
         """Take what the redactions take away from titles and paths of items, once after each change of the rules."""
         if not self._rules.redacts:
             return
-        user_id, source_id, rules_hash = self._source.user_id, self._source.id, self._rules.hash
+        user_id, source_id, rules_hash = self._user_id, self._source.id, self._rules.hash
         with self._database.transaction_with_rls(user_id) as connection:
             if rulings.names_are_clean(connection, user_id=user_id, data_source_id=source_id, rules_hash=rules_hash):
                 return
@@ -177,8 +185,8 @@ class Reapplier:
                 rulings.rename(connection, user_id=user_id, data_source_id=source_id, cleaned=cleaned)
             after = rows[-1].external_id
 
-    def _judged(self, rows: Sequence[Row[Any]]) -> _Work:
-        work = _Work()
+    def _judged(self, rows: Sequence[Row[Any]]) -> Work:
+        work = Work()
         for row in rows:
             is_live = row.deleted_at is None
             is_filtered = row.sync_status == SyncStatus.SKIPPED and row.reason == FILTERED
@@ -188,7 +196,7 @@ class Reapplier:
                 self._judge(row, work, is_live=is_live)
         return work
 
-    def _judge(self, row: Row[Any], work: _Work, *, is_live: bool) -> None:
+    def _judge(self, row: Row[Any], work: Work, *, is_live: bool) -> None:
         try:
             ruled = self._rules.apply(item_of(row), _extracted(row), had_rules=True)
         except FilteredError as left_out:
@@ -202,7 +210,7 @@ class Reapplier:
             else:
                 self._hold(row, work)
 
-    def _hold(self, row: Row[Any], work: _Work) -> None:
+    def _hold(self, row: Row[Any], work: Work) -> None:
         """What is hidden may be had back for a while: without what the redactions take away."""
         shown = Extracted(row.text, row.title, row.language, headings=headings_of(row))
         original = _extracted(row)
@@ -224,7 +232,7 @@ class Reapplier:
         )
         work.hidden.append((row, redacted))
 
-    def _take(self, row: Row[Any], ruled: Ruled, work: _Work) -> None:
+    def _take(self, row: Row[Any], ruled: Ruled, work: Work) -> None:
         text = ruled.extracted
         headings = [Heading(*each) for each in row.headings]
         is_same = (text.text, list(text.headings), text.language) == (row.text, headings, row.language)
@@ -260,7 +268,7 @@ class Reapplier:
         )
         work.writes.append((row, whole, cuts))
 
-    def _rework(self, work: _Work, known: Vectors, within: Within | None) -> Counts:
+    def _rework(self, work: Work, known: Vectors, within: Within | None) -> Counts:
         counts = Counts()
         usages: list[Usage] = []
         done: dict[IndexConfigId, Vectorized] = {}
@@ -272,16 +280,16 @@ class Reapplier:
                 Counts(chunks_embedded=made.embedded, chunks_reused=made.reused, embedding_tokens=made.tokens)
             )
             tokens = made.tokens_by_document(cuts.items())
-            usages += using.usages(tokens, data_source_id=self._source.id, job_id=self._job_id)
-        with self._database.transaction_with_rls(self._source.user_id) as connection:
+            usages += using.usages(tokens, data_source_id=self._source_id, job_id=self._job_id)
+        with self._database.transaction_with_rls(self._user_id) as connection:
             if within is not None:
                 within(connection, counts, usages)
             self._write(connection, work, done)
-            metering.record(connection, user_id=self._source.user_id, usages=usages)
+            metering.record(connection, user_id=self._user_id, usages=usages)
         return counts
 
-    def _write(self, connection: Connection, work: _Work, done: Mapping[IndexConfigId, Vectorized]) -> None:
-        user_id, source_id = self._source.user_id, self._source.id
+    def _write(self, connection: Connection, work: Work, done: Mapping[IndexConfigId, Vectorized]) -> None:
+        user_id, source_id = self._user_id, self._source_id
         rows = [
             *(row for row, _, _ in work.writes),
             *(row for row, _ in work.left_out),
@@ -289,12 +297,7 @@ class Reapplier:
             *(row for row, _ in work.hidden),
         ]
         still = rulings.still(connection, user_id=user_id, rows=rows)
-        settled = rulings.settle_items(
-            connection,
-            user_id=user_id,
-            data_source_id=source_id,
-            rulings=[ruling for ruling in self._item_rulings(work) if ruling.document_id in still],
-        )
+        settled = self._settle(connection, work, still)
         writes = [
             replace(write, chunks=done[write.index_config_id].chunks(cuts)) if cuts and write.index_config_id else write
             for row, write, cuts in work.writes
@@ -311,7 +314,7 @@ class Reapplier:
         file(
             connection,
             user_id=user_id,
-            default_project=self._source.project_id,
+            default_project=self._default_project,
             filings=[Filing(write.id, write.ruling.project, write.ruling.tags) for write in writes if write.ruling],
             new_id=self._new_id,
         )
@@ -326,7 +329,16 @@ class Reapplier:
         )
         self._record(connection, [(row, problem) for row, problem in work.failed if row.external_id in settled])
 
-    def _item_rulings(self, work: _Work) -> Iterator[ItemRuling]:
+    def _settle(self, connection: Connection, work: Work, still: set[UUID]) -> set[str]:
+        """Write what becomes of the items; return those that were as they had been read."""
+        return rulings.settle_items(
+            connection,
+            user_id=self._user_id,
+            data_source_id=self._source.id,
+            rulings=[ruling for ruling in self._item_rulings(work) if ruling.document_id in still],
+        )
+
+    def _item_rulings(self, work: Work) -> Iterator[ItemRuling]:
         for row, _, _ in work.writes:
             is_ruled_on = row.reason == FILTERED or (row.sync_status == SyncStatus.FAILED and row.item_rules_hash)
             status, reason = (SyncStatus.SYNCED, "") if is_ruled_on else (row.sync_status, row.reason)
@@ -339,7 +351,7 @@ class Reapplier:
     def _hide(self, connection: Connection, rows: Sequence[Row[Any]]) -> None:
         if not rows:
             return
-        user_id, source_id = self._source.user_id, self._source.id
+        user_id, source_id = self._user_id, self._source.id
         ids = [row.external_id for row in rows]
         inside = rulings.delete_inside(connection, user_id=user_id, data_source_id=source_id, external_ids=ids)
         live = [row.id for row in rows if row.deleted_at is None]
@@ -359,19 +371,26 @@ class Reapplier:
             )
             for row, problem in failed
         ]
-        sync_failures.record(connection, self._lease(), job_id=self._job_id, failures=failures, new_id=self._new_id)
+        job_id = SyncJobId(self._job_id) if self._job_id is not None else None
+        sync_failures.record(connection, self._lease(), job_id=job_id, failures=failures, new_id=self._new_id)
 
     def _lease(self) -> Lease:
         # For the owner and the source alone: nothing here depends on being the only one.
-        return Lease(self._source.id, self._source.user_id, self._source.fence)
+        return Lease(self._source.id, self._user_id, self._source.fence)
 
-    def _embedded_before(self, work: _Work) -> Vectors:
+    @property
+    def _source(self) -> DataSource:
+        if self._data_source is None:
+            raise AssertionError("documents of no source have no items")
+        return self._data_source
+
+    def _embedded_before(self, work: Work) -> Vectors:
         found: dict[IndexConfigId, Mapping[bytes, bytes]] = {}
         for config_id, cuts in work.cuts().items():
-            with self._database.transaction_with_rls(self._source.user_id) as connection:
+            with self._database.transaction_with_rls(self._user_id) as connection:
                 found[config_id] = vectors.embedded_before(
                     connection,
-                    user_id=self._source.user_id,
+                    user_id=self._user_id,
                     index_config_id=config_id,
                     text_hashes={cut.text_hash for each in cuts.values() for cut in each},
                 )
@@ -387,7 +406,7 @@ def reapply(
     data_source_id: UUID | None = None,
     new_id: NewId | None = None,
 ) -> Iterator[Reapplied]:
-    """Bring the documents of a user's sources, or of one, under their rules; yields after each commit.
+    """Bring the documents of a user's sources, or of one, and processed ones under their rules; yields after each commit.
 
     Raises BudgetReachedError behind what fits.
     """
@@ -401,6 +420,14 @@ def reapply(
         with database.transaction_with_rls(user_id) as connection:
             source_rules = rules.load(connection, user_id=user_id, data_source_id=source.id)
         yield from Reapplier(database, vectorizer, allowance, source_rules, source, new_id=new_id or Uuid7()).run()
+    if data_source_id is None:
+        from workstation_pipelines.sync.processed import ProcessedReapplier  # which is made of what is in here
+
+        with database.transaction_with_rls(user_id) as connection:
+            source_rules = rules.load_processed(connection, user_id=user_id)
+        yield from ProcessedReapplier(
+            database, vectorizer, allowance, source_rules, user_id=user_id, new_id=new_id or Uuid7()
+        ).run()
 
 
 def item_of(row: Row[Any]) -> Item:
@@ -420,9 +447,9 @@ def item_of(row: Row[Any]) -> Item:
     )
 
 
-def headings_of(row: Row[Any]) -> list[Heading]:
-    """Return the headings of a document's row."""
-    return [Heading(offset, level, words) for offset, level, words in row.headings]
+def headings_of(row: Row[Any], kept: Sequence[Any] | None = None) -> list[Heading]:
+    """Return the headings of a document's row, or those `kept` of what it was made from."""
+    return [Heading(offset, level, words) for offset, level, words in (row.headings if kept is None else kept)]
 
 
 def _extracted(row: Row[Any]) -> Extracted:

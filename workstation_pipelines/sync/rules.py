@@ -42,7 +42,7 @@ class Ruled:
 class SourceRules:
     """The active rules of a source at one moment. Without any, everything is passed on as it is, at no cost."""
 
-    def __init__(self, ruleset: Ruleset | None, *, source_name: str, source_type: SourceType) -> None:
+    def __init__(self, ruleset: Ruleset | None, *, source_name: str, source_type: SourceType | None) -> None:
         self._ruleset = ruleset
         self._source_name = source_name
         self._source_type = source_type
@@ -143,12 +143,12 @@ class SourceRules:
 
     def shown_path(self, path: str) -> str:
         # There a path is all by which a file is found again.
-        return path if self._source_type is SourceType.LOCAL_FOLDER else self.shown_words(path)
+        return path if self._source_type in (None, SourceType.LOCAL_FOLDER) else self.shown_words(path)
 
     def _metadata(self, item: Item) -> Metadata:
         from workstation_pipelines.text.rules.expressions import metadata_of
 
-        return metadata_of(item, source_name=self._source_name, source_type=self._source_type.value)
+        return metadata_of(item, source_name=self._source_name, source_type=self._source_type or "")
 
 
 NO_RULES = SourceRules(None, source_name="", source_type=SourceType.LOCAL_FOLDER)
@@ -164,6 +164,17 @@ def load(connection: Connection, *, user_id: UserId, data_source_id: UUID) -> So
 
     rules = [parse(row.name, row.transformation_type, row.config) for row in rows]
     return SourceRules(Ruleset(rules, rules_hash), source_name=source.name, source_type=source.source_type)
+
+
+def load_processed(connection: Connection, *, user_id: UserId) -> SourceRules:
+    """Return the rules of documents that are of no source: those for all that a user has."""
+    rules_hash, rows = transformations.for_everything(connection, user_id=user_id)
+    if not rows:
+        return SourceRules(None, source_name="", source_type=None)
+    from workstation_pipelines.text.rules.ruleset import Ruleset, parse
+
+    rules = [parse(row.name, row.transformation_type, row.config) for row in rows]
+    return SourceRules(Ruleset(rules, rules_hash), source_name="", source_type=None)
 
 
 def _filtered(rule: str) -> FilteredError:

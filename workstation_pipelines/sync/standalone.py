@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from hashlib import md5
 from uuid import UUID
 
 from sqlalchemy import Connection
@@ -12,13 +13,17 @@ from sqlalchemy import Connection
 from workstation_pipelines.db import documents, index_settings, library, origins, vectors
 from workstation_pipelines.db.documents import DocumentWrite
 from workstation_pipelines.db.engine import Database
+from workstation_pipelines.db.filing import Filing, file
 from workstation_pipelines.db.origins import StoredOrigin
+from workstation_pipelines.db.rulings import FILTERED, Ruling
 from workstation_pipelines.db.wire import TsvectorPacker
-from workstation_pipelines.errors import RetryableError, SkipItemError, UnreadableContentError
+from workstation_pipelines.errors import FilteredError, RetryableError, SkipItemError, UnreadableContentError
 from workstation_pipelines.index.contract import Extractor
 from workstation_pipelines.model import Attachment, Content, DocumentId, Extracted, NewId, Usage, UserId
-from workstation_pipelines.sync.intake import storable, storable_title
+from workstation_pipelines.sync.intake import storable
 from workstation_pipelines.sync.prepare import MOST_NESTING
+from workstation_pipelines.sync.processed import item_of, own_title, path_of
+from workstation_pipelines.sync.rules import SourceRules
 from workstation_pipelines.sync.subjects import Read
 from workstation_pipelines.sync.vectorize import Cut, Vectorized, Vectorizer, content_hash
 from workstation_pipelines.text.lexemes import lexer_for
@@ -44,12 +49,16 @@ class _Piece:
     size_bytes: int
     extracted: Extracted
     digest: str
+    external_url: str | None
+    ruling: Ruling | None
     cuts: Sequence[Cut] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A subject with all that is new in it cut, before it has vectors. `stored` is what was known of its origin.
+
+    `left_out` says why what is inside is not taken; `filtered` of that are documents that a rule leaves out now.
 
     `using` cuts and embeds under the index config that is wanted for it.
     """
@@ -58,6 +67,8 @@ class Prepared:
     pieces: Sequence[_Piece]
     stored: Sequence[StoredOrigin]
     using: Vectorizer
+    left_out: Sequence[str] = ()
+    filtered: Sequence[DocumentId] = ()
 
     @property
     def document_id(self) -> DocumentId:
@@ -79,12 +90,30 @@ class Prepared:
         return [each.document_id for each in self.stored if each.document_id not in kept and not each.is_deleted]
 
 
+def _is_stored(piece: _Piece, stored: StoredOrigin, using: Vectorizer) -> bool:
+    original = piece.ruling.original.text if piece.ruling is not None and piece.ruling.original is not None else None
+    return (
+        stored.content_hash,
+        stored.index_config_id,
+        stored.rules_hash,
+        stored.is_original_forgotten,
+        stored.original_md5,
+    ) == (
+        piece.digest,
+        using.config.id,
+        piece.ruling.rules_hash if piece.ruling is not None else "",
+        piece.ruling.is_forgotten if piece.ruling is not None else False,
+        md5(original.encode(), usedforsecurity=False).hexdigest() if original is not None else None,
+    )
+
+
 class StandaloneDocuments:
     """Prepares and stores documents of one user. Thread-safe; nothing is held open between two calls."""
 
     def __init__(
         self, *, database: Database, user_id: UserId, extractor: Extractor, vectorizer: Vectorizer, new_id: NewId
     ) -> None:
+        self.rules = SourceRules(None, source_name="", source_type=None)
         self._database = database
         self._user_id = user_id
         self._extractor = extractor
@@ -116,12 +145,27 @@ class StandaloneDocuments:
         using = self._vectorizer.of(wanted.get(stored[0].document_id) if stored else None)
         root_id = stored[0].document_id if stored else DocumentId(self._new_id())
         known = {each.origin: each for each in stored}
-        pieces = [self._piece(using, read, root_id, known, key, content, text) for key, content, text in texts]
+        pieces: list[_Piece] = []
+        left_out: list[str] = []
+        filtered: list[DocumentId] = []
+        outer_title = own_title(texts[0][2].title, read.title)
+        for key, content, text in texts:
+            try:
+                pieces.append(self._piece(using, read, root_id, known, key, content, text, outer_title))
+            except SkipItemError as problem:
+                if not key:
+                    raise
+                left_out.append(problem.message)
+                before = known.get(origins.inside_of(root_id, key))
+                if isinstance(problem, FilteredError) and before is not None:
+                    filtered.append(before.document_id)
         if pieces[0].cuts is not None and not pieces[0].cuts:
             raise UnreadableContentError(
                 f"{read.content.name}: nothing in its text can be searched for: open it and look", reason="no_text"
             )
-        return Prepared(read, [piece for piece in pieces if piece.cuts is None or piece.cuts], stored, using)
+        return Prepared(
+            read, [piece for piece in pieces if piece.cuts is None or piece.cuts], stored, using, left_out, filtered
+        )
 
     def vectorize(self, prepared: Prepared) -> Vectorized:
         """Return the vectors of what was cut. Raises RetryableError, InvalidRequestError: for this subject as for any."""
@@ -163,15 +207,28 @@ class StandaloneDocuments:
                 origins.assign(
                     connection, user_id=user_id, document_id=piece.document_id, origin=origin, parent_document_id=parent
                 )
+        file(
+            connection,
+            user_id=user_id,
+            default_project=labels.project_id,
+            filings=[
+                Filing(piece.document_id, piece.ruling.project, piece.ruling.tags)
+                for piece in prepared.pieces
+                if piece.cuts is not None and piece.ruling is not None
+            ],
+            new_id=self._new_id,
+        )
+        filtered = [each for each in prepared.vanished if each in prepared.filtered]
+        documents.tombstone(connection, user_id=user_id, document_ids=filtered, reason=FILTERED)
         documents.tombstone(connection, user_id=user_id, document_ids=prepared.vanished)
         self._label(connection, [piece.document_id for piece in prepared.pieces], labels)
         return True
 
-    def drop(self, connection: Connection, read: Read) -> DocumentId | None:
+    def drop(self, connection: Connection, read: Read, *, reason: str = "") -> DocumentId | None:
         """Hide the documents of an origin that has no text any more, in the caller's transaction; return the first's id."""
         stored = origins.find(connection, user_id=self._user_id, origin=read.origin)
         live = [each.document_id for each in stored if not each.is_deleted]
-        documents.tombstone(connection, user_id=self._user_id, document_ids=live)
+        documents.tombstone(connection, user_id=self._user_id, document_ids=live, reason=reason)
         return stored[0].document_id if stored else None
 
     def _inside(
@@ -193,25 +250,38 @@ class StandaloneDocuments:
         key: str,
         content: Content,
         extracted: Extracted,
+        outer_title: str,
     ) -> _Piece:
         stored = known.get(origins.inside_of(root_id, key) if key else read.origin)
         new_id = root_id if not key else DocumentId(self._new_id())
         title = read.title if not key else content.name.rpartition(".")[0] or content.name
+        titled = replace(extracted, title=own_title(extracted.title, title))
+        mime_type = storable(extracted.mime_type or content.mime_type)
+        item = item_of(
+            read.origin if not key else origins.inside_of(root_id, key),
+            title=titled.title or "",
+            mime_type=mime_type,
+            size_bytes=len(content.body),
+            modified_at=read.modified_at,
+            external_url=read.external_url,
+            parent_path=path_of(read.origin, outer_title) if key else None,
+        )
+        ruled = self.rules.apply(item, titled, had_rules=stored is not None and bool(stored.rules_hash))
         piece = _Piece(
             key=key,
             document_id=stored.document_id if stored is not None else new_id,
             stored=stored,
-            title=storable_title(extracted.title or title),
-            mime_type=storable(extracted.mime_type or content.mime_type),
+            title=ruled.title,
+            mime_type=mime_type,
             size_bytes=len(content.body),
-            extracted=extracted,
-            digest=content_hash(extracted.text),
+            extracted=ruled.extracted,
+            digest=content_hash(ruled.extracted.text),
+            external_url=ruled.url,
+            ruling=ruled.ruling,
         )
-        if stored is not None and not stored.is_deleted:
-            known_text = (stored.content_hash, stored.index_config_id)
-            if known_text == (piece.digest, using.config.id):
-                return piece
-        return replace(piece, cuts=using.cut(extracted.text, extracted.headings, extracted.language))
+        if stored is not None and not stored.is_deleted and _is_stored(piece, stored, using):
+            return piece
+        return replace(piece, cuts=using.cut(ruled.extracted.text, ruled.extracted.headings, ruled.extracted.language))
 
     def _write(self, prepared: Prepared, piece: _Piece, vectorized: Vectorized) -> DocumentWrite:
         read = prepared.read
@@ -221,8 +291,9 @@ class StandaloneDocuments:
             title=piece.title,
             title_lexemes=lexer_for(None).counted(piece.title),
             mime_type=piece.mime_type,
-            external_url=read.external_url,
+            external_url=piece.external_url,
             size_bytes=piece.size_bytes,
+            ruling=piece.ruling,
             source_created_at=None,
             source_modified_at=read.modified_at,
             content_hash=piece.digest,
