@@ -246,7 +246,7 @@ class StoredItem:
     `retry_due` is true when failed work on it, or on something inside it, is due again, or changed rules need it fetched.
     `is_document_deleted` marks a tombstone. `wanted_index_config_id` is what somebody chose for its document, None where
     nobody did. `rules_hash` is of the rules that made the document, `item_rules_hash` of those that left the item out or
-    failed on it.
+    failed on it, and `reason_detail` names the rule.
     """
 
     external_id: str
@@ -272,6 +272,7 @@ class StoredItem:
     wanted_index_config_id: UUID | None = None
     rules_hash: str = ""
     item_rules_hash: str = ""
+    reason_detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

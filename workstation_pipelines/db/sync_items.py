@@ -84,7 +84,7 @@ _KNOWN = text(
            i.size_bytes, i.external_modified_at, i.external_created_at, i.place, i.external_url,
            i.parent_external_id, i.local_document_id AS document_id, d.title AS document_title, d.content_hash,
            coalesce(d.live_generation, 0) AS live_generation, d.index_config_id, i.rules_hash AS item_rules_hash,
-           coalesce(d.rules_hash, '') AS rules_hash,
+           i.reason_detail, coalesce(d.rules_hash, '') AS rules_hash,
            d.deleted_at IS NOT NULL AS is_document_deleted, {_RETRY_DUE} AS retry_due,
            {index_settings.WANTED} AS wanted_index_config_id
       FROM app.sync_items i

@@ -172,9 +172,13 @@ class BatchBuilder:
             drafts.count("unchanged")
             return
         drafts.count("updated" if step.action is Action.DESCRIBE else "unchanged")
-        drafts.items.append(
-            ItemWrite(item, item.external_hash, stored.mime_type, stored.sync_status, stored.reason, stored.document_id)
+        write = ItemWrite(
+            item, item.external_hash, stored.mime_type, stored.sync_status, stored.reason, stored.document_id
         )
+        if step.action is not Action.DESCRIBE:
+            # What a rule said of it stands: a newer hash of the same content changes nothing of that.
+            write = replace(write, reason_detail=stored.reason_detail, rules_hash=stored.item_rules_hash)
+        drafts.items.append(write)
         if step.action is not Action.DESCRIBE:
             return
         if self._rules.hash or stored.rules_hash:
