@@ -192,24 +192,38 @@ CREATE FUNCTION app.users_with_rows(after text, at_most integer) RETURNS TABLE (
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 WITH RECURSIVE
     of_documents AS (
-        (SELECT d.user_id FROM app.documents d WHERE d.user_id > after ORDER BY d.user_id LIMIT 1)
+        (SELECT r.user_id FROM app.documents r WHERE r.user_id > after ORDER BY r.user_id LIMIT 1)
         UNION ALL
-        SELECT (SELECT d.user_id FROM app.documents d WHERE d.user_id > o.user_id ORDER BY d.user_id LIMIT 1)
+        SELECT (SELECT r.user_id FROM app.documents r WHERE r.user_id > o.user_id ORDER BY r.user_id LIMIT 1)
           FROM of_documents o WHERE o.user_id IS NOT NULL),
-    of_sources AS (
-        (SELECT s.user_id FROM app.data_sources s WHERE s.user_id > after ORDER BY s.user_id LIMIT 1)
+    of_data_sources AS (
+        (SELECT r.user_id FROM app.data_sources r WHERE r.user_id > after ORDER BY r.user_id LIMIT 1)
         UNION ALL
-        SELECT (SELECT s.user_id FROM app.data_sources s WHERE s.user_id > o.user_id ORDER BY s.user_id LIMIT 1)
-          FROM of_sources o WHERE o.user_id IS NOT NULL)
+        SELECT (SELECT r.user_id FROM app.data_sources r WHERE r.user_id > o.user_id ORDER BY r.user_id LIMIT 1)
+          FROM of_data_sources o WHERE o.user_id IS NOT NULL),
+    of_processing_jobs AS (
+        (SELECT r.user_id FROM app.processing_jobs r WHERE r.user_id > after ORDER BY r.user_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT r.user_id FROM app.processing_jobs r WHERE r.user_id > o.user_id ORDER BY r.user_id LIMIT 1)
+          FROM of_processing_jobs o WHERE o.user_id IS NOT NULL),
+    of_uploads AS (
+        (SELECT r.user_id FROM app.uploads r WHERE r.user_id > after ORDER BY r.user_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT r.user_id FROM app.uploads r WHERE r.user_id > o.user_id ORDER BY r.user_id LIMIT 1)
+          FROM of_uploads o WHERE o.user_id IS NOT NULL)
 SELECT seen.user_id FROM (
     (SELECT o.user_id FROM of_documents o WHERE o.user_id IS NOT NULL LIMIT at_most)
     UNION
-    (SELECT o.user_id FROM of_sources o WHERE o.user_id IS NOT NULL LIMIT at_most)) seen
+    (SELECT o.user_id FROM of_data_sources o WHERE o.user_id IS NOT NULL LIMIT at_most)
+    UNION
+    (SELECT o.user_id FROM of_processing_jobs o WHERE o.user_id IS NOT NULL LIMIT at_most)
+    UNION
+    (SELECT o.user_id FROM of_uploads o WHERE o.user_id IS NOT NULL LIMIT at_most)) seen
  ORDER BY seen.user_id LIMIT at_most $$;
 """
 
 GRANTS = """
-GRANT SELECT (user_id) ON app.documents TO wp_counter;
+GRANT SELECT (user_id) ON app.documents, app.processing_jobs, app.uploads TO wp_counter;
 GRANT SELECT, INSERT ON app.audit_logs TO wp_counter;
 GRANT SELECT, INSERT, UPDATE ON app_private.audit_heads TO wp_counter;
 ALTER FUNCTION app.audit_append_for(text, jsonb) OWNER TO wp_counter;
