@@ -14,7 +14,7 @@ def test_deleted_document_is_listed_restored_and_remembered(synced: Program) -> 
     assert (row["id"], row["title"], row["reason"]) == (document["id"], "recipe", "removed_by_user")
     assert "deleted here" in synced("documents", "deleted").out
     restored = synced("documents", "restore", "recipe.txt", "--json").value
-    assert restored == {"document_ids": [document["id"]], "own": []}
+    assert restored == {"document_ids": [document["id"]], "own": [], "at_source": [document["id"]]}
     assert synced("documents", "deleted").out == "No deleted documents.\n"
     assert synced("documents", "restore", "recipe.txt").code == 2
     assert synced("sync", "papers", "--json").value["counts"]["fetched"] == 1
