@@ -64,7 +64,7 @@ def test_every_source_type_has_the_same_definitions(repository: dg.RepositoryDef
 def test_triggers_run_from_the_start(repository: dg.RepositoryDefinition) -> None:
     assert {sensor.default_status for sensor in repository.sensor_defs} == {dg.DefaultSensorStatus.RUNNING}
     assert {schedule.default_status for schedule in repository.schedule_defs} == {dg.DefaultScheduleStatus.RUNNING}
-    assert {sensor.minimum_interval_seconds for sensor in repository.sensor_defs} == {5, 30, 60}
+    assert {sensor.minimum_interval_seconds for sensor in repository.sensor_defs} == {2, 30, 60}
     assert all(sensor.description for sensor in repository.sensor_defs)
     assert all(schedule.description for schedule in repository.schedule_defs)
 

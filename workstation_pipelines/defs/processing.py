@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from workstation_pipelines.sync.workspace import Workspace
 
 PROCESSING_TAG = "workstation/processing_job"
-STARTED_EVERY_S = 5
+STARTED_EVERY_S = 2
+"""Dagster looks at sensors every five seconds; one that asked for just these five would miss every other look."""
 REQUESTS_PER_TICK = 100
 SILENT_S = 90.0
 """An attempt beats every five seconds; one that has not for so long is dead, or may write nothing any more."""

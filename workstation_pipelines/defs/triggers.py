@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from workstation_pipelines.sync.workspace import Workspace
 
 PROBES_EVERY_S = 30
-REQUESTS_EVERY_S = 5
 REAPED_EVERY_S = 30
+REQUESTS_EVERY_S = 2
+"""Dagster looks at sensors every five seconds; one that asked for just these five would miss every other look."""
 RECONCILED_EVERY = timedelta(minutes=10)
 
 
