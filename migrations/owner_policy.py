@@ -18,3 +18,16 @@ def protect(table: str) -> str:
         CREATE TRIGGER touch BEFORE UPDATE ON app.{table}
             FOR EACH ROW EXECUTE FUNCTION app.touch_updated_at();
     """
+
+
+TENANT_IS_TENANT = (
+    "tenant_id = (SELECT CASE WHEN app.has_user_context() THEN current_setting('app.tenant_id', true) END)"
+)
+
+
+def within_tenant(table: str) -> str:
+    """Return the statement that also keeps the rows of a protected table within the tenant that their user acts for."""
+    return f"""
+        CREATE POLICY tenant_too ON app.{table} AS RESTRICTIVE FOR ALL TO wp_app
+            USING ({TENANT_IS_TENANT}) WITH CHECK ({TENANT_IS_TENANT});
+    """

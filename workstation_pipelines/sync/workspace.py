@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 Told = TypeVar("Told")
 Outcome = TypeVar("Outcome")
 
-SCHEMA_REVISION = "018_processed_documents"
+SCHEMA_REVISION = "003_workflow_persistence"
 """The revision this code was written for; a test compares it with the newest migration."""
 
 
