@@ -26,6 +26,12 @@ class BlockConfig(BaseModel):
 
 Config = TypeVar("Config", bound=BlockConfig)
 
+Resolve = Callable[[Any, Mapping[str, Any]], Any]
+"""Returns a value with its references resolved, over the call's scope plus the names given; secrets among them.
+
+Raises InvalidRequestError for an expression that cannot be evaluated. What comes out is not resolved again.
+"""
+
 
 class Stop(Protocol):
     """Tells a block that it is to end: its execution was cancelled, or its time is over."""
@@ -69,6 +75,8 @@ class BlockCall(Generic[Config]):
     new_id: NewId
     log: Callable[[str], None]
     """Adds a line to the execution's timeline, at once; redacted."""
+    resolve: Resolve
+    """Resolves the references of a lazy field; see BlockType."""
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
 
@@ -85,6 +93,8 @@ class BlockType:
     """A line of the registry.
 
     `calls` says in a few words whom outside it calls, empty if nobody. `default_timeout_s` counts where the node gives none.
+    `lazy_fields` are those of its config that reach it as they were written, references and all: it resolves them itself by
+    `call.resolve`, as often as it needs.
     """
 
     run: Block
@@ -92,3 +102,4 @@ class BlockType:
     summary: str
     calls: str = ""
     default_timeout_s: float = 300.0
+    lazy_fields: frozenset[str] = frozenset()
