@@ -25,6 +25,7 @@ from workstation_pipelines.commands.search import print_hit
 from workstation_pipelines.errors import InvalidRequestError, NotFoundError, WorkstationError
 from workstation_pipelines.model import BillBy, DataSourceId, JobType, Scope, SourceType, UserId
 from workstation_pipelines.settings import Settings
+from workstation_pipelines.workflow_model import TenantId
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -94,7 +95,7 @@ def _run(settings: Settings, folder: Path | None) -> None:
     from workstation_pipelines.sync.workspace import Workspace
 
     with Workspace.open(settings) as workspace:
-        session = Session(workspace, UserId(settings.user))
+        session = Session(workspace, UserId(settings.user), TenantId(settings.user))
         if folder is None:
             _show_samples(session)
         else:

@@ -121,6 +121,9 @@ class Settings(BaseSettings):
     user: str = Field("dev", alias="WORKSTATION_USER", min_length=1, max_length=200)
     """Who the command line acts as."""
 
+    tenant: str | None = Field(None, alias="WORKSTATION_TENANT", max_length=200, pattern=r"^[A-Za-z0-9_.:|@-]+$")
+    """Whose workflows the command line sees and runs: each tenant's are apart, even a user's own. None is the user."""
+
     database_url: str | None = Field(None, alias="DATABASE_URL", repr=False)
     """The application's database, as the login role that row-level security restricts; None is the embedded one."""
 

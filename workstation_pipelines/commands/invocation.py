@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from workstation_pipelines.model import UserId
+from workstation_pipelines.workflow_model import TenantId
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -29,13 +30,14 @@ class Invocation:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """The open system on behalf of one user."""
+    """The open system on behalf of one user, within one tenant, which counts for workflows alone."""
 
     workspace: Workspace
     user_id: UserId
+    tenant_id: TenantId
 
     def transaction(self) -> AbstractContextManager[Connection]:
-        return self.workspace.database.transaction_with_rls(self.user_id)
+        return self.workspace.database.transaction_with_rls(self.user_id, self.tenant_id)
 
     def source(self, name: str) -> DataSource:
         """Raises NotFoundError."""
@@ -55,7 +57,8 @@ def open_session(context: typer.Context) -> Iterator[Session]:
     invocation = invocation_of(context)
     settings = invocation.load_settings()
     with Workspace.open(settings) as workspace:
-        yield Session(workspace, UserId(settings.user if invocation.user is None else invocation.user))
+        user = settings.user if invocation.user is None else invocation.user
+        yield Session(workspace, UserId(user), TenantId(user if settings.tenant is None else settings.tenant))
 
 
 def invocation_of(context: typer.Context) -> Invocation:
