@@ -19,6 +19,7 @@ from tests.fakes.google_drive import FakeGoogleDrive
 from tests.fakes.oauth import GOOGLE, OAuthDesk
 from tests.fakes.pinecone import API_KEY, FakePinecone
 from tests.pure.embeddings_server import KEY, serving
+from tests.readme import preforked
 from workstation_pipelines.db import embedded
 from workstation_pipelines.settings import libpq_url
 
@@ -64,8 +65,8 @@ def google(home: Path) -> Iterator[dict[str, str]]:
         assert drive.writes == []
 
 
-def _run(script: str, home: Path, more: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def _run(script: str, home: Path, more: Mapping[str, str], *programs: Path) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join([*map(str, programs), str(Path(sys.executable).parent), os.environ["PATH"]])
     return subprocess.run(
         ["/bin/sh", "-e", "-c", script],
         cwd=_ROOT,
@@ -81,7 +82,7 @@ def _run(script: str, home: Path, more: Mapping[str, str]) -> subprocess.Complet
 def test_commands_work_as_written(
     home: Path, google: dict[str, str], database_urls: DatabaseUrls, dagster_url: str
 ) -> None:
-    with serving(dimensions=1536) as server, FakePinecone() as pinecone:
+    with serving(dimensions=1536) as server, FakePinecone() as pinecone, preforked.serving(home) as programs:
         google["WORKSTATION_PINECONE_URL"] = pinecone.url
         others = {
             "postgresql://postgres:secret@db.example/workstation": database_urls.admin_url,
@@ -101,7 +102,8 @@ def test_commands_work_as_written(
             script = block
             for name, real in others.items():
                 script = script.replace(name, real if name.startswith("/") else f"'{real}'")
-            ran = _run(script, home, google)
+            # The last one, with Dagster's own command, takes the program as it is installed.
+            ran = _run(script, home, google, *(() if "dagster " in block else [programs]))
             assert ran.returncode == 0, (block, ran.stdout, ran.stderr)
             assert "workstation:" not in ran.stderr, (block, ran.stderr)
         assert server.requests
