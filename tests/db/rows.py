@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
@@ -30,6 +31,10 @@ from workstation_pipelines.db import (
     vectors,
     webhooks,
     wire,
+    workflow_schedules,
+    workflow_secrets,
+    workflow_templates,
+    workflows,
 )
 from workstation_pipelines.db.data_sources import DataSource, Lease
 from workstation_pipelines.db.documents import ChunkWrite, DocumentWrite
@@ -59,11 +64,15 @@ from workstation_pipelines.model import (
     UserId,
     WebhookId,
 )
+from workstation_pipelines.workflow_model import TemplateId, TenantId, WorkflowId, WorkflowVersionId
 
 DIMENSIONS = 4
 
 APPEND_ONLY = frozenset({"audit_logs"})
 """Tables whose rows the database writes by itself, and that nobody may change."""
+
+UNCHANGED = frozenset({"workflow_versions"})
+"""Tables whose rows are written once, and go with what they belong to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +287,55 @@ def populate(database: Database, user_id: UserId) -> Library:
         _add_build(connection, user_id, project, write.id, config.id)
         namespace = add_index(connection, user_id)
         index_outbox.intend(connection, namespace, documents=[index_outbox.Sent(write.id, 1, 1)])
+        _add_workflow(connection, user_id, TenantId(user_id))
     return Library(user_id, source, lease, config, job_id, write.id, project, tag, processing_id)
+
+
+def add_workflow(
+    connection: Connection, user_id: UserId, tenant_id: TenantId, slug: str = "digest", **definition: Any
+) -> workflows.Workflow:
+    """Save a workflow with one version."""
+    return workflows.create(
+        connection,
+        user_id=user_id,
+        tenant_id=tenant_id,
+        workflow_id=WorkflowId(uuid4()),
+        version_id=WorkflowVersionId(uuid4()),
+        slug=slug,
+        name=f"{user_id}'s {slug}",
+        definition=definition or {"nodes": [], "edges": []},
+        definition_hash=hashlib.sha256(repr(definition).encode()).hexdigest(),
+        tags=["daily"],
+    )
+
+
+def _add_workflow(connection: Connection, user_id: UserId, tenant_id: TenantId) -> None:
+    workflow = add_workflow(connection, user_id, tenant_id)
+    workflow_templates.create(
+        connection,
+        user_id=user_id,
+        tenant_id=tenant_id,
+        template_id=TemplateId(uuid4()),
+        slug="digest",
+        name=f"{user_id}'s template",
+        definition={"nodes": []},
+    )
+    sealed = {"v": 1, "kid": "k1", "wk": "", "ct": ""}
+    workflow_secrets.put(
+        connection, user_id=user_id, tenant_id=tenant_id, secret_id=uuid4(), name="TOKEN", sealed_value=sealed
+    )
+    workflow_schedules.add(
+        connection,
+        user_id=user_id,
+        tenant_id=tenant_id,
+        schedule_id=uuid4(),
+        workflow_id=workflow.id,
+        schedule_type="daily",
+        config={"at": "07:00"},
+        timezone="UTC",
+        next_at=datetime(2026, 1, 2, 7, tzinfo=UTC),
+        input={},
+    )
 
 
 def add_index(connection: Connection, user_id: UserId, name: str = "index") -> index_namespaces.IndexNamespace:

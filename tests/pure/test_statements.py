@@ -28,6 +28,11 @@ _VIEWS = {
     "project_summary",
     "source_freshness",
     "sync_job_summary",
+    "user_workflow_summary",
+}
+# Whose rows belong to a tenant besides their user; a statement names both.
+_WITHIN_TENANTS = {table.name for table in tables.metadata.sorted_tables if "tenant_id" in table.columns} | {
+    "user_workflow_summary"
 }
 
 # The functions that answer across users, with ids and times, and the proof that the rest does not.
@@ -37,12 +42,15 @@ ACROSS_USERS = {
     "data_sources_of_type",
     "due_deliveries",
     "due_syncs",
+    "due_workflows",
     "indexes_behind",
     "freshness_changes",
+    "newest_workflow_version_at",
     "processing_job_owner",
     "processing_jobs_to_start",
     "rate_penalise",
     "rate_take",
+    "recently_used_workflows",
     "silent_processing_jobs",
     "silent_sync_jobs",
     "running_sync_jobs",
@@ -52,11 +60,13 @@ ACROSS_USERS = {
     "users_with_rows",
     "verify_rls",
     "webhook_owners",
+    "workflow_secret_owners",
+    "workflow_version_by_job",
 }
 # What needs no owner beside it, and a function that takes one.
 CONTEXT = {"set_current_user_id", "user_id", "tenant_id", "open_event"}
 # Functions that answer for the context's user, whom they look up themselves.
-OF_THE_CONTEXT = {"audit_append", "audit_head", "audit_verify"}
+OF_THE_CONTEXT = {"audit_append", "audit_head", "audit_verify", "count_template_use"}
 
 # Inserted into the statements of a search; `test_conditions_of_a_search_name_the_owner` holds them to it.
 CONDITIONS = {
@@ -68,7 +78,10 @@ CONDITIONS = {
 
 _REFERENCE = re.compile(r"\b(FROM|JOIN|UPDATE|USING|INTO)\s+app\.(\w+|\{\})(?:\s+(?:AS\s+)?(\w+))?")
 # As (alias of the left side or nothing, alias of the right side or the parameter).
-_EQUAL_OWNERS = re.compile(r"(?:\b(\w+)\.|(?<![.\w]))user_id\s*=\s*(?:(:user_id|%s|\$\d+)|(\w+)\.user_id)")
+_EQUAL = {
+    column: re.compile(rf"(?:\b(\w+)\.|(?<![.\w])){column}\s*=\s*(?:(:{column}|%s|\$\d+)|(\w+)\.{column})")
+    for column in ("user_id", "tenant_id")
+}
 _NOT_ALIASES = {"SET", "WHERE", "ON", "USING", "JOIN", "LEFT", "CROSS", "ORDER", "VALUES", "SELECT", "FOR", "LIMIT"}
 _SQL = re.compile(
     r"\b(SELECT\s[\s\S]*\sFROM|INSERT\s+INTO|UPDATE\s[\s\S]*\sSET|DELETE\s+FROM|CREATE\s+(TABLE|INDEX|TEMP)|TRUNCATE"
@@ -100,7 +113,13 @@ def _written(part: ast.expr) -> str:
 
 
 def without_owner(statement: str) -> list[str]:
-    """Return the tables of the schema in a statement whose rows it does not restrict to an owner.
+    """Return the tables of the schema in a statement whose rows it does not restrict to an owner, and tenant if they have."""
+    outside = [table for table in _without(statement, "tenant_id") if table in _WITHIN_TENANTS]
+    return _without(statement, "user_id") + outside
+
+
+def _without(statement: str, column: str) -> list[str]:
+    """Return the tables in a statement whose rows it does not restrict by this column.
 
     Each must be led back, by equality of owners, to a bound value or to something outside the string, if it is a part.
     """
@@ -109,11 +128,11 @@ def without_owner(statement: str) -> list[str]:
     for verb, table, word in _REFERENCE.findall(statement):
         if verb == "INTO":
             columns = re.search(r"INTO\s+app\.[\w{}]+(?:\s+AS\s+\w+)?\s*\(([^)]*)\)", statement)
-            if columns is None or "user_id" not in columns.group(1):
+            if columns is None or column not in columns.group(1):
                 careless.append(table)
         elif table not in ACROSS_USERS | OF_THE_CONTEXT:
             tables_by_alias["" if word in _NOT_ALIASES else word] = table
-    equal = {(left, parameter or right) for left, parameter, right in _EQUAL_OWNERS.findall(statement)}
+    equal = {(left, parameter or right) for left, parameter, right in _EQUAL[column].findall(statement)}
     led_back = {end for pair in equal for end in pair} - set(tables_by_alias)
     for _ in tables_by_alias:
         led_back |= {end for pair in equal if set(pair) & led_back for end in pair}
@@ -161,6 +180,10 @@ def test_statements_were_found() -> None:
         ("INSERT INTO app.tags (id, name) VALUES (1, 2)", ["tags"]),
         ("INSERT INTO app.tags (id, user_id) VALUES (1, 2)", []),
         ("UPDATE app.tags SET name = 'x' WHERE id = 1", ["tags"]),
+        ("SELECT * FROM app.workflows WHERE user_id = :user_id AND tenant_id = :tenant_id", []),
+        ("SELECT * FROM app.workflows WHERE user_id = :user_id", ["workflows"]),
+        ("INSERT INTO app.workflows (id, user_id) VALUES (1, 2)", ["workflows"]),
+        ("DELETE FROM app.workflows WHERE tenant_id = :tenant_id", ["workflows"]),
         ("DELETE FROM app.chunks c USING app.documents d WHERE c.user_id = :user_id AND d.id = c.id", ["documents"]),
         ("SELECT app.data_source_owner(:id)", []),
     ],

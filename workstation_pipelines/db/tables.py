@@ -624,3 +624,85 @@ webhook_deliveries = _entity(
         postgresql_where=text("delivered_at IS NULL AND given_up_at IS NULL"),
     ),
 )
+
+
+def _tenant_table(name: str, *items: SchemaItem | list[Column[object]]) -> Table:
+    """A table whose rows belong to a user within a tenant."""
+    return _table(name, Column("id", Uuid, primary_key=True), *_text("tenant_id"), *items)
+
+
+def _tenant_entity(name: str, *items: SchemaItem | list[Column[object]]) -> Table:
+    """A table of a tenant's users whose rows others refer to."""
+    return _tenant_table(name, *items, UniqueConstraint("tenant_id", "user_id", "id", name=f"{name}_owner_key"))
+
+
+def _within(name: str, column: str, parent: str) -> ForeignKeyConstraint:
+    parent_columns = [f"app.{parent}.{part}" for part in ("tenant_id", "user_id", "id")]
+    return ForeignKeyConstraint(["tenant_id", "user_id", column], parent_columns, name=name, ondelete="CASCADE")
+
+
+workflows = _tenant_entity(
+    "workflows",
+    _text("slug", "name", "description", "category"),
+    Column("job_key", Text, Computed('"right"((id)::text, 12)')),
+    Column("tags", ARRAY(Text), nullable=False),
+    _bool("is_active"),
+    _int("latest_version"),
+    _id("template_id", nullable=True),
+    _bigint("total_executions", "completed_executions", "failed_executions", "cancelled_executions", "total_tokens"),
+    Column("total_duration_s", Double, nullable=False),
+    Column("total_cost", Numeric, nullable=False),
+    _moment("last_executed_at"),
+    UniqueConstraint("tenant_id", "user_id", "slug", name="workflows_slug_key"),
+    Index("workflows_tags", "tags", postgresql_using="gin"),
+    Index("workflows_newest", "tenant_id", "user_id", text("created_at DESC"), "id"),
+    Index("workflows_job_key", "job_key"),
+)
+
+workflow_versions = _tenant_entity(
+    "workflow_versions",
+    _id("workflow_id"),
+    _int("version"),
+    _json("definition"),
+    _text("definition_hash"),
+    UniqueConstraint("tenant_id", "user_id", "workflow_id", "version", name="workflow_versions_number_key"),
+    _within("workflow_versions_workflow_fk", "workflow_id", "workflows"),
+    Index("workflow_versions_newest", text("created_at")),
+)
+
+workflow_templates = Table(
+    "workflow_templates",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    *_text("tenant_id", "user_id", nullable=True),
+    *_text("slug", "name", "description", "category"),
+    Column("tags", ARRAY(Text), nullable=False),
+    _json("definition"),
+    *_bool("is_system", "is_public"),
+    *_bigint("usage_count"),
+    *_moment("created_at", "updated_at", nullable=False),
+    UniqueConstraint(
+        "tenant_id", "user_id", "slug", name="workflow_templates_slug_key", postgresql_nulls_not_distinct=True
+    ),
+    Index("workflow_templates_shared", "slug", postgresql_where=text("is_system OR is_public")),
+)
+
+workflow_secrets = _tenant_table(
+    "workflow_secrets",
+    _text("name"),
+    _json("sealed_value"),
+    UniqueConstraint("tenant_id", "user_id", "name", name="workflow_secrets_name_key"),
+)
+
+scheduled_workflows = _tenant_entity(
+    "scheduled_workflows",
+    _id("workflow_id"),
+    _text("schedule_type", "timezone", "error"),
+    _json("schedule_config"),
+    _json("input"),
+    _moment("next_run_at", "last_run_at"),
+    _bool("is_active"),
+    _within("scheduled_workflows_workflow_fk", "workflow_id", "workflows"),
+    Index("scheduled_workflows_workflow", "tenant_id", "user_id", "workflow_id"),
+    Index("scheduled_workflows_due", text("next_run_at"), postgresql_where=text("is_active")),
+)
