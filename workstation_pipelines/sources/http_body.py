@@ -65,10 +65,18 @@ def json_object(body: bytes) -> dict[str, Any] | None:
     Of a name that occurs twice the last value counts.
     """
     try:
-        fields = json.loads(body, parse_constant=_refuse_constant, parse_float=_finite) if body else None
-    except (ValueError, RecursionError):
+        fields = json_value(body) if body else None
+    except ValueError:
         return None
     return fields if isinstance(fields, dict) else None
+
+
+def json_value(body: bytes) -> Any:
+    """Return what JSON says, whatever it is. Raises ValueError for NaN, nesting too deep to read, and no JSON at all."""
+    try:
+        return json.loads(body, parse_constant=_refuse_constant, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
 
 
 def _timed(blocks: Iterator[bytes], until: float) -> Iterator[bytes]:

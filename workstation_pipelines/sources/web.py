@@ -126,27 +126,7 @@ class WebFetcher:
         )
 
     def _checked(self, url: str) -> httpx.URL:
-        """Return the URL if its form allows to ask for it; where its host leads is looked at when connecting."""
-        try:
-            parsed = httpx.URL(url) if len(url) <= MOST_URL_CHARACTERS else None
-        except (httpx.InvalidURL, ValueError, TypeError):
-            parsed = None
-        if parsed is None or not _HOST.fullmatch(parsed.raw_host):
-            raise InvalidRequestError(
-                f"that is no URL that can be fetched: give one like https://host/path, of at most {MOST_URL_CHARACTERS:,}"
-                " characters"
-            )
-        if parsed.userinfo:
-            raise InvalidRequestError(f"{_shown(parsed)} holds a user name or a password: give it without")
-        if self._allows_loopback and is_loopback(parsed.host) and parsed.scheme in _PORTS:
-            return parsed.copy_with(fragment=None)
-        if parsed.scheme == "http" and not self._allows_http:
-            raise InvalidRequestError(f"{_shown(parsed)} is http: use https, or have the operator allow http")
-        if parsed.scheme not in _PORTS:
-            raise InvalidRequestError(f"{_shown(parsed)} is not https: nothing else is fetched")
-        if parsed.port not in (None, _PORTS[parsed.scheme]):
-            raise InvalidRequestError(f"{_shown(parsed)} names a port of its own: only the usual one is asked")
-        return parsed.copy_with(fragment=None)
+        return checked_url(url, allows_http=self._allows_http, allows_loopback=self._allows_loopback)
 
     def _sent(self, url: httpx.URL) -> httpx.Response:
         request = httpx.Request("GET", url, headers=_HEADERS, extensions={"timeout": _TIMEOUT.as_dict()})
@@ -206,6 +186,35 @@ class WebFetcher:
 def is_url(subject: str) -> bool:
     """Return whether this is meant as a URL rather than a path."""
     return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", subject) is not None
+
+
+def checked_url(
+    url: str, *, allows_http: bool, allows_loopback: bool, most_characters: int = MOST_URL_CHARACTERS
+) -> httpx.URL:
+    """Return a URL, without its fragment, if its form allows to ask for it; where its host leads is seen when connecting.
+
+    Raises InvalidRequestError, whose message tells the host and nothing else of the URL.
+    """
+    try:
+        parsed = httpx.URL(url) if len(url) <= most_characters else None
+    except (httpx.InvalidURL, ValueError, TypeError):
+        parsed = None
+    if parsed is None or not _HOST.fullmatch(parsed.raw_host):
+        raise InvalidRequestError(
+            f"that is no URL that can be fetched: give one like https://host/path, of at most {most_characters:,}"
+            " characters"
+        )
+    if parsed.userinfo:
+        raise InvalidRequestError(f"the URL to {parsed.host} holds a user name or a password: give it without")
+    if allows_loopback and is_loopback(parsed.host) and parsed.scheme in _PORTS:
+        return parsed.copy_with(fragment=None)
+    if parsed.scheme == "http" and not allows_http:
+        raise InvalidRequestError(f"the URL to {parsed.host} is http: use https, or have the operator allow http")
+    if parsed.scheme not in _PORTS:
+        raise InvalidRequestError(f"the URL to {parsed.host} is not https: nothing else is fetched")
+    if parsed.port not in (None, _PORTS[parsed.scheme]):
+        raise InvalidRequestError(f"the URL to {parsed.host} names a port of its own: only the usual one is asked")
+    return parsed.copy_with(fragment=None)
 
 
 def _shown(url: httpx.URL) -> str:
