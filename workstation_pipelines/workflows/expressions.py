@@ -1,0 +1,225 @@
+"""JMESPath as workflows use it: read once, checked for what it asks for, and bounded in what it may cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated, Any
+
+from jmespath import exceptions, parser
+from jmespath.functions import Functions, signature
+from jmespath.visitor import Options, TreeInterpreter
+from pydantic import AfterValidator, WithJsonSchema
+
+from workstation_pipelines.errors import InvalidRequestError
+from workstation_pipelines.workflow_model import Json
+from workstation_pipelines.workflows.problems import nearest, quoted
+
+MOST_CHARACTERS = 1000
+MOST_LEVELS = 64
+MOST_GROWTH = 1000
+"""How many times larger than what it is evaluated on a result may be: `[@, @] | [@, @] | ...` doubles each time."""
+MOST_VISITS = 5_000_000
+"""How many parts may be visited in one evaluation: some seconds."""
+MOST_TEXT = 10_000_000
+"""Characters that `join` and `to_string` may make."""
+
+_SPECIAL_ERRORS = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """What an expression asks the scope for: `nodes.search.output` is ("nodes", "search", "output").
+
+    What is not told in so many words is None: `nodes.*.output` is ("nodes", None, None).
+    """
+
+    root: str
+    name: str | None = None
+    part: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    text: str
+    tree: Mapping[str, Any]
+    mentions: frozenset[Mention]
+
+
+def evaluate(expression: str, scope: Mapping[str, Any]) -> Json:
+    """Return what the expression selects, null where there is nothing.
+
+    Raises InvalidRequestError for what is no JMESPath, cannot be evaluated on this scope, or would cost too much.
+    """
+    read = compiled(expression)
+    try:
+        return _Bounded().visit(read.tree, scope)
+    except (exceptions.JMESPathError, *_SPECIAL_ERRORS) as error:
+        raise InvalidRequestError(f"{quoted(expression)} cannot be evaluated: {_reason(error)}") from None
+
+
+def is_true(value: Json) -> bool:
+    """Whether JMESPath takes the value for true: anything but false, null, and empty text, lists and objects; 0 is true."""
+    return value is not None and value is not False and value != "" and value != [] and value != {}
+
+
+def node_ids_in(expression: str) -> frozenset[str]:
+    """Return the ids of the nodes that the expression names. Raises InvalidRequestError."""
+    return frozenset(m.name for m in compiled(expression).mentions if m.root == "nodes" and m.name is not None)
+
+
+def checked(expression: str) -> str:
+    """Return the expression. Raises ValueError with the reason why it is none, as pydantic wants it."""
+    try:
+        compiled(expression)
+    except InvalidRequestError as error:
+        raise ValueError(error.message) from None
+    return expression
+
+
+JmesPath = Annotated[
+    str,
+    AfterValidator(checked),
+    WithJsonSchema({"type": "string", "format": "jmespath", "minLength": 1, "maxLength": MOST_CHARACTERS}),
+]
+"""The type of a field of a block's config that is an expression itself, without ${}."""
+
+
+@lru_cache(maxsize=4096)
+def compiled(expression: str) -> Expression:
+    """Read an expression, once. Raises InvalidRequestError for a malformed one, an unknown function or too much of it."""
+    if not expression or expression.isspace():
+        raise InvalidRequestError("an expression is empty: write one such as nodes.search.output.hits")
+    if len(expression) > MOST_CHARACTERS:
+        raise InvalidRequestError(
+            f"the expression {quoted(expression, 30)} has more than {MOST_CHARACTERS:,} characters: use a transform block"
+        )
+    try:
+        tree: Mapping[str, Any] = parser.Parser().parse(expression).parsed
+    except (exceptions.JMESPathError, *_SPECIAL_ERRORS) as error:
+        raise InvalidRequestError(
+            f"{quoted(expression)} is no JMESPath expression: {_reason(error)}. Text stands in single quotes, "
+            "numbers in backticks"
+        ) from None
+    _refuse_deep(expression, tree)
+    _refuse_unknown_functions(expression, tree)
+    if _growth(tree) > MOST_GROWTH:
+        raise InvalidRequestError(f"{quoted(expression)} makes its result too many times larger than what it reads")
+    mentions: set[Mention] = set()
+    _focus(tree, _ROOT, mentions)
+    return Expression(expression, tree, frozenset(mentions))
+
+
+class _BoundedFunctions(Functions):  # type: ignore[misc,unused-ignore]
+    @signature({"types": ["string"]}, {"types": ["array-string"]})
+    def _func_join(self, glue: str, texts: Sequence[str]) -> str:
+        if len(glue) * len(texts) + sum(map(len, texts)) > MOST_TEXT:
+            raise ValueError("join() would make too long a text")
+        return glue.join(texts)
+
+
+_OPTIONS = Options(custom_functions=_BoundedFunctions())
+
+
+class _Bounded(TreeInterpreter):  # type: ignore[misc,unused-ignore]
+    def __init__(self) -> None:
+        super().__init__(_OPTIONS)
+        self._left = MOST_VISITS
+
+    def visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("it would take too long on what it is given: select less")
+        return super().visit(node, *args, **kwargs)
+
+
+def _reason(error: Exception) -> str:
+    """What was wrong, on one line, without the picture of where and without the data it was evaluated on."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, exceptions.JMESPathTypeError):
+        expected = " or ".join(str(kind) for kind in error.expected_types)
+        return f"{error.function_name}() wants {expected}, not {error.actual_type}"
+    if isinstance(error, exceptions.JMESPathError) or type(error) is ValueError:
+        lines = str(error).splitlines() or [""]
+        return lines[0].removeprefix("Bad jmespath expression: ").removesuffix(":")[:200]
+    return type(error).__name__
+
+
+def _children(node: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    return (child for child in node.get("children", ()) if isinstance(child, dict))
+
+
+def _refuse_deep(expression: str, tree: Mapping[str, Any]) -> None:
+    level: list[Mapping[str, Any]] = [tree]
+    for _ in range(MOST_LEVELS):
+        level = [child for node in level for child in _children(node)]
+        if not level:
+            return
+    raise InvalidRequestError(f"{quoted(expression)} is nested more than {MOST_LEVELS} levels deep")
+
+
+def _refuse_unknown_functions(expression: str, tree: Mapping[str, Any]) -> None:
+    if tree["type"] == "function_expression":
+        known = _BoundedFunctions.FUNCTION_TABLE.get(tree["value"])
+        if known is None:
+            near = nearest(tree["value"], _BoundedFunctions.FUNCTION_TABLE)
+            raise InvalidRequestError(f"{quoted(expression)} calls an unknown function {quoted(tree['value'])}{near}")
+        wanted, given = len(known["signature"]), len(tree["children"])
+        is_open = bool(wanted) and bool(known["signature"][-1].get("variadic"))
+        if given < wanted or (given > wanted and not is_open):
+            raise InvalidRequestError(
+                f"{quoted(expression)} gives {tree['value']}() {given} arguments instead of {wanted}"
+            )
+    for child in _children(tree):
+        _refuse_unknown_functions(expression, child)
+
+
+def _growth(node: Mapping[str, Any]) -> int:
+    """Return how many times larger than its subject a result may be, at most."""
+    inside = [_growth(child) for child in _children(node)]
+    kind = node["type"]
+    if kind in ("multi_select_list", "multi_select_dict"):
+        return sum(inside)
+    if kind in ("or_expression", "and_expression", "comparator"):
+        return max(inside)
+    if kind == "function_expression" and node["value"] not in ("map", "sort_by", "min_by", "max_by"):
+        return max(1, sum(inside)) * (2 if node["value"] == "to_string" else 1)
+    grown = 1
+    for factor in inside:
+        grown *= max(1, factor)
+    return grown
+
+
+_Focus = tuple[str, ...] | None
+"""Where in the scope an expression is: () at its top, ("nodes", "a") at a node, None anywhere else."""
+_ROOT: tuple[str, ...] = ()
+_KNOWN_DEPTH = 3
+
+
+def _focus(node: Mapping[str, Any], focus: _Focus, mentions: set[Mention]) -> _Focus:
+    """Note what the node asks the scope for, and return where its result stands in the scope."""
+    kind = node["type"]
+    if kind == "field":
+        if focus is None or len(focus) >= _KNOWN_DEPTH:
+            return None
+        there = (*focus, str(node["value"]))
+        mentions.discard(Mention(*focus)) if focus else None
+        mentions.add(Mention(*there))
+        return there
+    if kind in ("subexpression", "pipe", "index_expression"):
+        for child in _children(node):
+            focus = _focus(child, focus, mentions)
+        return focus
+    if kind in ("current", "identity"):
+        return focus
+    if kind in ("projection", "value_projection", "filter_projection"):
+        base, *others = _children(node)
+        _focus(base, focus, mentions)
+        for child in others:
+            _focus(child, None, mentions)
+        return None
+    for child in _children(node):
+        _focus(child, None if kind == "expref" else focus, mentions)
+    return None
