@@ -61,8 +61,9 @@ CREATE TABLE app.workflow_executions (
     CONSTRAINT workflow_executions_version_fk FOREIGN KEY (tenant_id, user_id, workflow_version_id)
         REFERENCES app.workflow_versions (tenant_id, user_id, id) ON DELETE CASCADE
 );
-CREATE INDEX workflow_executions_newest ON app.workflow_executions (tenant_id, user_id, created_at DESC, id);
-CREATE INDEX workflow_executions_workflow ON app.workflow_executions (tenant_id, user_id, workflow_id, created_at DESC);
+CREATE INDEX workflow_executions_newest ON app.workflow_executions (tenant_id, user_id, created_at DESC, id DESC);
+CREATE INDEX workflow_executions_workflow
+    ON app.workflow_executions (tenant_id, user_id, workflow_id, created_at DESC, id DESC);
 CREATE INDEX workflow_executions_version ON app.workflow_executions (tenant_id, user_id, workflow_version_id);
 CREATE INDEX workflow_executions_open ON app.workflow_executions (status, created_at)
     WHERE status IN ('pending', 'running', 'waiting');
@@ -86,6 +87,8 @@ CREATE TABLE app.workflow_runs (
         REFERENCES app.workflow_executions (tenant_id, user_id, id) ON DELETE CASCADE
 );
 CREATE INDEX workflow_runs_open ON app.workflow_runs (created_at) WHERE NOT is_closed;
+-- One run at a time works on an execution.
+CREATE UNIQUE INDEX workflow_runs_one_open ON app.workflow_runs (tenant_id, user_id, execution_id) WHERE NOT is_closed;
 
 CREATE TABLE app.workflow_steps (
     id uuid PRIMARY KEY,
@@ -124,7 +127,9 @@ CREATE TABLE app.workflow_steps (
     CONSTRAINT workflow_steps_execution_fk FOREIGN KEY (tenant_id, user_id, execution_id)
         REFERENCES app.workflow_executions (tenant_id, user_id, id) ON DELETE CASCADE
 );
-CREATE INDEX workflow_steps_waiting ON app.workflow_steps (wait_until) WHERE status = 'waiting';
+CREATE INDEX workflow_steps_waiting ON app.workflow_steps (tenant_id, user_id, execution_id) WHERE status = 'waiting';
+CREATE UNIQUE INDEX workflow_steps_token ON app.workflow_steps (tenant_id, user_id, wait_token_hash)
+    WHERE wait_token_hash IS NOT NULL;
 
 CREATE TABLE app.block_executions (
     id uuid PRIMARY KEY,
@@ -180,6 +185,70 @@ CREATE TABLE app.timeline_events (
 CREATE INDEX timeline_events_execution ON app.timeline_events (tenant_id, user_id, execution_id, seq);
 """
 
+VIEW = """
+CREATE VIEW app.workflow_execution_summary WITH (security_invoker = true, security_barrier = true) AS
+SELECT e.id, e.tenant_id, e.user_id, e.workflow_id, e.workflow_version_id, e.version, w.slug, w.name, e.status, e.mode,
+       e.trigger, e.scheduled_workflow_id, e.parent_execution_id, e.root_execution_id, e.dagster_run_id, e.run_number,
+       e.progress_percentage, e.steps_total, e.steps_over, e.error_class, e.error_message, e.input_tokens, e.output_tokens,
+       e.cost, e.priority, e.cancel_requested, e.cancel_requested_at, e.heartbeat_at, e.not_before, e.idempotency_key,
+       e.created_at, e.started_at, e.completed_at, e.completed_at - e.started_at AS duration
+  FROM app.workflow_executions e
+  JOIN app.workflows w ON w.tenant_id = e.tenant_id AND w.user_id = e.user_id AND w.id = e.workflow_id;
+GRANT SELECT ON app.workflow_execution_summary TO wp_app;
+"""
+
+# What starts and follows runs for everybody: ids and times, nothing else.
+ACROSS_USERS = """
+CREATE FUNCTION app.execution_owner(execution uuid) RETURNS TABLE (user_id text, tenant_id text)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
+$$ SELECT e.user_id, e.tenant_id FROM app.workflow_executions e WHERE e.id = execution $$;
+
+-- The conditions of begin_run(), which asks again: pending and due, or waiting for something of which one has come. Fair
+-- among users: nobody's second before everybody's first.
+CREATE FUNCTION app.executions_to_start(at_most integer)
+    RETURNS TABLE (execution_id uuid, user_id text, tenant_id text) LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS
+$$ SELECT e.id, e.user_id, e.tenant_id
+     FROM app.workflow_executions e
+    WHERE e.status IN ('pending', 'running', 'waiting') AND e.status <> 'running' AND NOT e.cancel_requested
+      AND coalesce(e.not_before <= now(), true)
+      AND NOT EXISTS (SELECT FROM app.workflow_runs r
+                       WHERE r.tenant_id = e.tenant_id AND r.user_id = e.user_id AND r.execution_id = e.id
+                         AND NOT r.is_closed)
+      AND (e.status = 'pending' OR EXISTS (
+           SELECT FROM app.workflow_steps s
+            WHERE s.tenant_id = e.tenant_id AND s.user_id = e.user_id AND s.execution_id = e.id AND s.status = 'waiting'
+              AND (s.decision IS NOT NULL OR s.wait_until <= now()
+                   OR (s.wait_kind = 'sync' AND NOT EXISTS (
+                       SELECT FROM app.sync_jobs j
+                        WHERE j.user_id = s.user_id AND j.id = s.wait_sync_job_id
+                          AND j.status IN ('pending', 'running', 'paused', 'needs_confirmation'))))))
+    ORDER BY row_number() OVER (PARTITION BY e.user_id ORDER BY e.priority DESC, e.created_at, e.id),
+             e.priority DESC, e.created_at, e.id
+    LIMIT at_most $$;
+
+CREATE FUNCTION app.open_workflow_runs(at_most integer)
+    RETURNS TABLE (run_id uuid, execution_id uuid, user_id text, tenant_id text, created_at timestamptz)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
+$$ SELECT r.id, r.execution_id, r.user_id, r.tenant_id, r.created_at FROM app.workflow_runs r
+    WHERE NOT r.is_closed ORDER BY r.created_at, r.id LIMIT at_most $$;
+"""
+
+GRANTS = """
+GRANT SELECT (id, tenant_id, user_id, workflow_id, status, priority, not_before, cancel_requested, created_at)
+    ON app.workflow_executions TO wp_counter;
+GRANT SELECT (id, tenant_id, user_id, execution_id, is_closed, created_at) ON app.workflow_runs TO wp_counter;
+GRANT SELECT (id, tenant_id, user_id, execution_id, status, wait_kind, wait_until, wait_sync_job_id, decision)
+    ON app.workflow_steps TO wp_counter;
+ALTER FUNCTION app.execution_owner(uuid) OWNER TO wp_counter;
+ALTER FUNCTION app.executions_to_start(integer) OWNER TO wp_counter;
+ALTER FUNCTION app.open_workflow_runs(integer) OWNER TO wp_counter;
+REVOKE EXECUTE ON FUNCTION app.execution_owner(uuid), app.executions_to_start(integer), app.open_workflow_runs(integer)
+    FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION app.execution_owner(uuid), app.executions_to_start(integer), app.open_workflow_runs(integer)
+    TO wp_app;
+"""
+
 OWNED = ("workflow_executions", "workflow_runs", "workflow_steps", "block_executions", "timeline_events")
 
 
@@ -190,4 +259,9 @@ def upgrade() -> None:
     for table in OWNED:
         op.execute(protect(table))
         op.execute(within_tenant(table))
+    op.execute(VIEW)
+    op.execute(ACROSS_USERS)
     op.execute("RESET ROLE")
+    op.execute("GRANT CREATE ON SCHEMA app TO wp_counter")
+    op.execute(GRANTS)
+    op.execute("REVOKE CREATE ON SCHEMA app FROM wp_counter")

@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID, uuid4
 
 import numpy as np
 from sqlalchemy import Connection
 
 from workstation_pipelines.db import (
+    attempts,
     data_sources,
     documents,
     events,
+    execution_control,
+    executions,
     index_namespaces,
     index_outbox,
     library,
@@ -26,6 +29,7 @@ from workstation_pipelines.db import (
     sync_failures,
     sync_items,
     sync_jobs,
+    timeline,
     transformations,
     uploads,
     vectors,
@@ -39,7 +43,9 @@ from workstation_pipelines.db import (
 from workstation_pipelines.db.data_sources import DataSource, Lease
 from workstation_pipelines.db.documents import ChunkWrite, DocumentWrite
 from workstation_pipelines.db.engine import Database
+from workstation_pipelines.db.executions import NewStep
 from workstation_pipelines.db.sync_items import ItemWrite
+from workstation_pipelines.db.timeline import TimelineEvent
 from workstation_pipelines.db.transformations import Transformation
 from workstation_pipelines.model import (
     Chunk,
@@ -64,7 +70,15 @@ from workstation_pipelines.model import (
     UserId,
     WebhookId,
 )
-from workstation_pipelines.workflow_model import TemplateId, TenantId, WorkflowId, WorkflowVersionId
+from workstation_pipelines.workflow_model import (
+    ExecutionId,
+    NodeId,
+    StepId,
+    TemplateId,
+    TenantId,
+    WorkflowId,
+    WorkflowVersionId,
+)
 
 DIMENSIONS = 4
 
@@ -73,6 +87,13 @@ APPEND_ONLY = frozenset({"audit_logs"})
 
 UNCHANGED = frozenset({"workflow_versions"})
 """Tables whose rows are written once, and go with what they belong to."""
+
+
+class Owner(TypedDict):
+    """Whose rows of workflows are meant."""
+
+    user_id: UserId
+    tenant_id: TenantId
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +357,29 @@ def _add_workflow(connection: Connection, user_id: UserId, tenant_id: TenantId) 
         next_at=datetime(2026, 1, 2, 7, tzinfo=UTC),
         input={},
     )
+    version = workflows.version(connection, user_id=user_id, tenant_id=tenant_id, workflow_id=workflow.id)
+    add_execution(connection, user_id, tenant_id, version.id)
+
+
+def add_execution(
+    connection: Connection, user_id: UserId, tenant_id: TenantId, version_id: WorkflowVersionId
+) -> ExecutionId:
+    """Write an execution with a step that an attempt is made at."""
+    owner = Owner(user_id=user_id, tenant_id=tenant_id)
+    execution_id, run_id, step_id = ExecutionId(uuid4()), uuid4(), StepId(uuid4())
+    executions.create(
+        connection,
+        **owner,
+        execution_id=execution_id,
+        version_id=version_id,
+        input={},
+        steps=[NewStep(step_id, NodeId("first"), "transform", "First", 0)],
+    )
+    execution_control.begin_run(connection, **owner, execution_id=execution_id, run_id=run_id)
+    attempts.begin(connection, **owner, step_id=step_id, block_id=uuid4(), dagster_run_id=run_id, input={})
+    began = TimelineEvent("run.started", datetime.now(UTC), dagster_run_id=run_id, storage_id=1)
+    timeline.add_many(connection, **owner, execution_id=execution_id, events=[began])
+    return execution_id
 
 
 def add_index(connection: Connection, user_id: UserId, name: str = "index") -> index_namespaces.IndexNamespace:

@@ -34,6 +34,7 @@ VIEWS = [
     "project_summary",
     "source_freshness",
     "sync_job_summary",
+    "workflow_execution_summary",
 ]
 
 _OWNER = "user_id = (SELECT CASE WHEN app.has_user_context() THEN current_setting('app.user_id', true) END)"

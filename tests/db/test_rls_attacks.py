@@ -358,6 +358,9 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
         "TABLE(sync_job_id uuid, user_id text, data_source_id uuid, source_type text, priority integer,"
         " not_before timestamp with time zone)"
     )
+    open_runs = (
+        "TABLE(run_id uuid, execution_id uuid, user_id text, tenant_id text, created_at timestamp with time zone)"
+    )
     assert definers == [
         ("audit_append", "bigint", "wp_counter"),
         ("audit_append_for", "bigint", "wp_counter"),
@@ -368,8 +371,11 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
         ("data_sources_of_type", "TABLE(data_source_id uuid)", "wp_counter"),
         ("due_deliveries", "TABLE(user_id text, webhook_id uuid, delivery_id uuid)", "wp_counter"),
         ("due_syncs", due, "wp_counter"),
+        ("execution_owner", "TABLE(user_id text, tenant_id text)", "wp_counter"),
+        ("executions_to_start", "TABLE(execution_id uuid, user_id text, tenant_id text)", "wp_counter"),
         ("freshness_changes", "TABLE(user_id text, data_source_id uuid)", "wp_counter"),
         ("indexes_behind", "TABLE(user_id text, namespace_id uuid)", "wp_counter"),
+        ("open_workflow_runs", open_runs, "wp_counter"),
         ("processing_job_owner", "text", "wp_counter"),
         (
             "processing_jobs_to_start",

@@ -29,10 +29,12 @@ _VIEWS = {
     "source_freshness",
     "sync_job_summary",
     "user_workflow_summary",
+    "workflow_execution_summary",
 }
 # Whose rows belong to a tenant besides their user; a statement names both.
 _WITHIN_TENANTS = {table.name for table in tables.metadata.sorted_tables if "tenant_id" in table.columns} | {
-    "user_workflow_summary"
+    "user_workflow_summary",
+    "workflow_execution_summary",
 }
 
 # The functions that answer across users, with ids and times, and the proof that the rest does not.
@@ -43,9 +45,12 @@ ACROSS_USERS = {
     "due_deliveries",
     "due_syncs",
     "due_workflows",
+    "execution_owner",
+    "executions_to_start",
     "indexes_behind",
     "freshness_changes",
     "newest_workflow_version_at",
+    "open_workflow_runs",
     "processing_job_owner",
     "processing_jobs_to_start",
     "rate_penalise",
