@@ -40,6 +40,15 @@ _INSERT = text(
       FROM app.data_sources WHERE user_id = :user_id AND id = :source"""
 )
 
+# One that was asked to stop will not do what is wanted, nor will one that lists less than everything when that is wanted.
+_RUNNING = text(
+    """
+    SELECT id FROM app.sync_jobs
+     WHERE user_id = :user_id AND data_source_id = :source AND status = 'running'
+       AND NOT (cancel_requested OR pause_requested) AND (:job_type <> 'full_sync' OR job_type = 'full_sync')
+     ORDER BY started_at DESC LIMIT 1"""
+)
+
 
 def enqueue(
     connection: Connection,
@@ -62,11 +71,7 @@ def enqueue(
     _refuse_unless_sensible(priority, idempotency_key)
     _lock_pending(connection, data_source_id)
     if idempotency_key is not None:
-        # Keys are the user's, not the source's: whoever asks with the same one waits here.
-        connection.execute(
-            text("SELECT pg_advisory_xact_lock(hashtextextended('key ' || :key || ' of ' || :user_id, 0))"),
-            {"key": idempotency_key, "user_id": user_id},
-        )
+        _lock_key(connection, user_id=user_id, key=idempotency_key)
         known = _of_key(connection, user_id=user_id, key=idempotency_key)
         if known is not None:
             if known.data_source_id != data_source_id:
@@ -91,6 +96,53 @@ def enqueue(
     return sync_jobs.get(connection, user_id=user_id, job_id=pending_id or job_id)
 
 
+def join_or_enqueue(
+    connection: Connection,
+    *,
+    user_id: UserId,
+    data_source_id: UUID,
+    job_id: SyncJobId,
+    idempotency_key: str,
+    job_type: JobType = JobType.MANUAL,
+) -> Row[Any]:
+    """Return the row of the job that syncs this source now, if it does what is wanted; otherwise as enqueue() does.
+
+    The key stands for the job that was joined, too: asked again when that is over, this still returns it. Raises as
+    enqueue() does.
+    """
+    _refuse_unless_sensible(0, idempotency_key)
+    _lock_pending(connection, data_source_id)
+    _lock_key(connection, user_id=user_id, key=idempotency_key)
+    running: UUID | None = None
+    if _of_key(connection, user_id=user_id, key=idempotency_key) is None:
+        running = connection.execute(
+            _RUNNING, {"user_id": user_id, "source": data_source_id, "job_type": job_type.value}
+        ).scalar_one_or_none()
+    if running is None:
+        return enqueue(
+            connection,
+            user_id=user_id,
+            data_source_id=data_source_id,
+            job_id=job_id,
+            job_type=job_type,
+            idempotency_key=idempotency_key,
+        )
+    connection.execute(
+        _INSERT,
+        {
+            "id": job_id,
+            "user_id": user_id,
+            "source": data_source_id,
+            "job_type": job_type.value,
+            "key": idempotency_key,
+            "priority": 0,
+            "confirm_deletes": False,
+            "merged_into": running,
+        },
+    )
+    return sync_jobs.get(connection, user_id=user_id, job_id=running)
+
+
 def _refuse_unless_sensible(priority: int, key: str | None) -> None:
     if not LEAST_PRIORITY <= priority <= MOST_PRIORITY:
         raise InvalidRequestError(f"priority {priority}: choose one from {LEAST_PRIORITY} to {MOST_PRIORITY}")
@@ -102,6 +154,14 @@ def _lock_pending(connection: Connection, data_source_id: UUID) -> None:
     connection.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended('pending job of ' || :source, 0))"),
         {"source": str(data_source_id)},
+    )
+
+
+def _lock_key(connection: Connection, *, user_id: UserId, key: str) -> None:
+    """Keys are the user's, not the source's: whoever asks with the same one waits here."""
+    connection.execute(
+        text("SELECT pg_advisory_xact_lock(hashtextextended('key ' || :key || ' of ' || :user_id, 0))"),
+        {"key": key, "user_id": user_id},
     )
 
 

@@ -1,4 +1,7 @@
-"""Documents of no data source, by their origin: `file:`, `url:` or `upload:` and what names them, or what they are inside of."""
+"""Documents of no data source, by their origin.
+
+An origin is `file:`, `url:`, `upload:` or `saved:` and what names the document, or what it was found inside of.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ MOST_ORIGIN_BYTES = 2000
 
 @dataclass(frozen=True, slots=True)
 class StoredOrigin:
-    """What is stored of an origin: enough to tell whether its text is new."""
+    """What is stored of an origin: enough to tell whether its text is new, or what describes it."""
 
     document_id: DocumentId
     origin: str
@@ -29,6 +32,9 @@ class StoredOrigin:
     rules_hash: str = ""
     is_original_forgotten: bool = False
     original_md5: str | None = None
+    title: str = ""
+    mime_type: str = ""
+    external_url: str | None = None
 
 
 def origin_of(kind: str, name: str) -> str:
@@ -57,12 +63,12 @@ def find(connection: Connection, *, user_id: UserId, origin: str) -> list[Stored
         text(
             """
             SELECT d.id, d.origin, d.content_hash, d.index_config_id, d.live_generation, d.deleted_at, d.rules_hash,
-                   d.is_original_forgotten, md5(d.extracted_text) AS original_md5
+                   d.is_original_forgotten, md5(d.extracted_text) AS original_md5, d.title, d.mime_type, d.external_url
               FROM app.documents d
              WHERE d.user_id = :user_id AND d.data_source_id IS NULL AND d.origin = :origin
              UNION ALL
             SELECT c.id, c.origin, c.content_hash, c.index_config_id, c.live_generation, c.deleted_at, c.rules_hash,
-                   c.is_original_forgotten, md5(c.extracted_text) AS original_md5
+                   c.is_original_forgotten, md5(c.extracted_text) AS original_md5, c.title, c.mime_type, c.external_url
               FROM app.documents d JOIN app.documents c ON c.user_id = d.user_id AND c.parent_document_id = d.id
              WHERE d.user_id = :user_id AND d.data_source_id IS NULL AND d.origin = :origin AND c.origin IS NOT NULL"""
         ),
@@ -123,4 +129,7 @@ def _from_row(row: Row[Any]) -> StoredOrigin:
         row.rules_hash,
         row.is_original_forgotten,
         row.original_md5,
+        row.title,
+        row.mime_type,
+        row.external_url,
     )

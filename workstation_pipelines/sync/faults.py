@@ -38,6 +38,9 @@ PROCESSING_POINTS = (
 )
 """The same in bulk processing, where several documents pass at a time."""
 
+SAVING_POINTS = ("text_before_commit", "text_committed")
+"""The same where texts are saved as documents."""
+
 REWORK_POINTS = (
     "rework_taken",
     "rework_cut",
@@ -62,7 +65,15 @@ class Faults:
         """`setting` is `name`, `name:nth` or `name:nth:stop`. Raises InvalidRequestError for anything else."""
         name, _, rest = (setting or "").partition(":")
         nth, _, action = rest.partition(":")
-        known = (*POINTS, *ERASURE_POINTS, *PROCESSING_POINTS, *REWORK_POINTS, *OUTBOX_POINTS, *SWITCH_POINTS)
+        known = (
+            *POINTS,
+            *ERASURE_POINTS,
+            *PROCESSING_POINTS,
+            *SAVING_POINTS,
+            *REWORK_POINTS,
+            *OUTBOX_POINTS,
+            *SWITCH_POINTS,
+        )
         if name and (name not in known or not (nth or "1").isdigit() or action not in ("", "stop")):
             raise InvalidRequestError(
                 f"unknown fault {setting!r}: WORKSTATION_FAULT is name[:nth], one of {', '.join(known)}"

@@ -39,7 +39,10 @@ class Labels:
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """One text: the subject's own, under the key "", or that of something inside it. `cuts` of None: it is stored so."""
+    """One text: the subject's own, under the key "", or that of something inside it.
+
+    `cuts` of None: it is stored so; then `is_redescribed` tells that what describes it is new.
+    """
 
     key: str
     document_id: DocumentId
@@ -52,6 +55,11 @@ class _Piece:
     external_url: str | None
     ruling: Ruling | None
     cuts: Sequence[Cut] | None = None
+    is_redescribed: bool = False
+
+    @property
+    def is_new(self) -> bool:
+        return self.cuts is not None or self.is_redescribed
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +83,17 @@ class Prepared:
         return self.pieces[0].document_id
 
     @property
+    def title(self) -> str:
+        return self.pieces[0].title
+
+    @property
     def is_new(self) -> bool:
         return not self.stored
 
     @property
     def is_unchanged(self) -> bool:
         """Whether nothing of it need be written."""
-        return all(piece.cuts is None for piece in self.pieces) and not self.vanished
+        return not any(piece.is_new for piece in self.pieces) and not self.vanished
 
     @property
     def vanished(self) -> list[DocumentId]:
@@ -105,6 +117,10 @@ def _is_stored(piece: _Piece, stored: StoredOrigin, using: Vectorizer) -> bool:
         piece.ruling.is_forgotten if piece.ruling is not None else False,
         md5(original.encode(), usedforsecurity=False).hexdigest() if original is not None else None,
     )
+
+
+def _is_described_anew(piece: _Piece, stored: StoredOrigin) -> bool:
+    return (piece.title, piece.external_url) != (stored.title, stored.external_url)
 
 
 class StandaloneDocuments:
@@ -197,7 +213,7 @@ class StandaloneDocuments:
             user_id=user_id,
             data_source_id=None,
             project_id=labels.project_id,
-            writes=[self._write(prepared, piece, vectorized) for piece in prepared.pieces if piece.cuts is not None],
+            writes=[self._write(prepared, piece, vectorized) for piece in prepared.pieces if piece.is_new],
             packer=self._packer,
         )
         for piece in prepared.pieces:
@@ -279,8 +295,9 @@ class StandaloneDocuments:
             external_url=ruled.url,
             ruling=ruled.ruling,
         )
-        if stored is not None and not stored.is_deleted and _is_stored(piece, stored, using):
-            return piece
+        is_retyped = read.is_described and stored is not None and stored.mime_type != mime_type
+        if stored is not None and not stored.is_deleted and not is_retyped and _is_stored(piece, stored, using):
+            return replace(piece, is_redescribed=read.is_described and _is_described_anew(piece, stored))
         return replace(piece, cuts=using.cut(ruled.extracted.text, ruled.extracted.headings, ruled.extracted.language))
 
     def _write(self, prepared: Prepared, piece: _Piece, vectorized: Vectorized) -> DocumentWrite:
@@ -302,7 +319,7 @@ class StandaloneDocuments:
             headings=piece.extracted.headings,
             generation=(piece.stored.live_generation if piece.stored is not None else 0) + 1,
             index_config_id=prepared.using.config.id,
-            chunks=vectorized.chunks(piece.cuts or ()),
+            chunks=None if piece.cuts is None else vectorized.chunks(piece.cuts),
         )
 
     def _label(self, connection: Connection, document_ids: Sequence[DocumentId], labels: Labels) -> None:

@@ -24,7 +24,10 @@ UPLOAD = "upload:"
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A subject's bytes. `title` is for a text that has none of its own; `upload_id` names what is not needed any more."""
+    """A subject's bytes. `title` is for a text that has none of its own; `upload_id` names what is not needed any more.
+
+    `is_described`: title, type and URL are given by whoever stores it, and stored anew when nothing but them is new.
+    """
 
     origin: str
     content: Content
@@ -32,6 +35,7 @@ class Read:
     external_url: str | None
     modified_at: datetime | None = None
     upload_id: UUID | None = None
+    is_described: bool = False
 
 
 class SubjectReader:

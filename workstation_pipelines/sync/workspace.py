@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from uuid import UUID
 
 from workstation_pipelines.db import data_sources, embedded, index_settings, vectors
 from workstation_pipelines.db.data_sources import DataSource
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from workstation_pipelines.sources.web import WebFetcher
     from workstation_pipelines.sync.processing import Processed, ProcessingResult
     from workstation_pipelines.sync.reprocess import Reprocessed
+    from workstation_pipelines.sync.saving import Saved, TextToSave
     from workstation_pipelines.text.extract import SandboxedExtractor
 
 Told = TypeVar("Told")
@@ -359,6 +361,20 @@ class Workspace:
             lambda nudge: run_processing(
                 replace(parts, after_commit=nudge), user_id=user_id, job_id=job_id, dagster_run_id=dagster_run_id
             ),
+        )
+
+    def save_texts(
+        self, texts: Sequence[TextToSave], *, user_id: UserId, job_id: UUID, check: Callable[[], object]
+    ) -> Generator[Saved, None, None]:
+        """Store texts as documents of their own, billed to a job; see save_texts(). `check` raises when it is to end."""
+        from workstation_pipelines.sync.saving import SavingParts, save_texts
+
+        faults = Faults(self.settings.fault)
+        parts = SavingParts(self.database, self.vectorizer(user_id), self.new_id, utc_now, check, faults)
+        return self._in_step(
+            user_id,
+            parts.vectorizer.config,
+            lambda nudge: save_texts(replace(parts, after_commit=nudge), texts, user_id=user_id, job_id=job_id),
         )
 
     def reprocess(
