@@ -123,7 +123,8 @@ ASK = {"message": "Send it?", "assignee": "Ann", "expires_after_s": 3600}
 
 
 def answered(**decision: Any) -> Wait:
-    return replace(run("approval", ASK), decision=decision)
+    wait: Wait = run("approval", ASK)
+    return replace(wait, decision=decision)
 
 
 def test_an_approval_waits_without_a_token_and_gives_what_was_decided() -> None:
@@ -162,7 +163,7 @@ Script = Callable[[BlockCall[Any]], BlockResult | Wait]
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], None]:
     def register(script: Script) -> None:
-        monkeypatch.setitem(BLOCKS, "scripted", BlockType(script, ScriptedConfig, "does what a test says"))  # type: ignore[arg-type]
+        monkeypatch.setitem(BLOCKS, "scripted", BlockType(script, ScriptedConfig, "does what a test says"))
 
     return register
 
@@ -230,7 +231,7 @@ def test_an_error_ends_for_each_or_is_collected(scripted: Callable[[Script], Non
     }
     with pytest.raises(InvalidRequestError, match="3 items and `max_items` is 2"):
         run("for_each", each(max_items=2), input={"items": [1, 2, 3]})
-    scripted(lambda call: {}["bug"])
+    scripted(lambda call: BlockResult(call.scope["bug"]))
     with pytest.raises(KeyError):
         run("for_each", each(on_error="collect"), input={"items": [1]})
 

@@ -108,15 +108,15 @@ def _checked(call: BlockCall[RequireFreshConfig], source: DataSource, fresh_from
     if source.last_sync_at is not None and source.last_sync_at >= fresh_from:
         return _Checked(source, is_fresh=True)
     try:
-        row = source_syncs.ask_for(call, source, key=f"{call.idempotency_key}:{source.id}")
+        sync = source_syncs.ask_for(call, source, key=f"{call.idempotency_key}:{source.id}")
     except InvalidRequestError as refused:
         return _Checked(source, problem=refused.message)
-    if source_syncs.has_ended_well(row):  # since the source was read
+    if sync.has_ended_well:  # since the source was read
         return _Checked(source, is_fresh=True)
-    if source_syncs.is_open(row) and not source_syncs.has_waited_enough(call):
-        wait = source_syncs.wait_for(call, row, max_wait_minutes=call.config.max_wait_minutes)
+    if sync.is_open and not source_syncs.has_waited_enough(call):
+        wait = source_syncs.wait_for(call, sync, max_wait_minutes=call.config.max_wait_minutes)
         return _Checked(source, wait=wait)
-    return _Checked(source, problem=source_syncs.problem_of(row))
+    return _Checked(source, problem=sync.problem)
 
 
 def _as_json(checked: _Checked) -> Json:

@@ -29,15 +29,14 @@ def run(call: BlockCall[SyncSourceConfig]) -> BlockResult | Wait:
     config = call.config
     earlier = source_syncs.earlier_wait(call)
     if earlier is not None and earlier.sync_job_id is not None:
-        row = source_syncs.job_of(call, earlier.sync_job_id)
+        sync = source_syncs.job_of(call, earlier.sync_job_id)
     else:
         source = source_syncs.source_named(call, config.source)
         job_type = JobType.FULL_SYNC if config.full else JobType.MANUAL
-        row = source_syncs.ask_for(call, source, key=call.idempotency_key, job_type=job_type)
-    if source_syncs.is_open(row) and not source_syncs.has_waited_enough(call):
-        return source_syncs.wait_for(call, row, max_wait_minutes=config.max_wait_minutes)
-    if not source_syncs.has_ended_well(row):
-        raise InvalidRequestError(source_syncs.problem_of(row))
-    counts = {name: getattr(row, f"items_{name}") for name in source_syncs.COUNTED}
-    job = {"source": row.data_source_name, "source_id": str(row.data_source_id), "sync_job_id": str(row.id)}
-    return BlockResult({**job, "status": row.status, **counts})
+        sync = source_syncs.ask_for(call, source, key=call.idempotency_key, job_type=job_type)
+    if sync.is_open and not source_syncs.has_waited_enough(call):
+        return source_syncs.wait_for(call, sync, max_wait_minutes=config.max_wait_minutes)
+    if not sync.has_ended_well:
+        raise InvalidRequestError(sync.problem)
+    ids = {"source": sync.source_name, "source_id": str(sync.data_source_id), "sync_job_id": str(sync.job_id)}
+    return BlockResult({**ids, "status": sync.status.value, **sync.counts})
