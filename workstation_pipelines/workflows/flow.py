@@ -146,15 +146,15 @@ def scope_of(
 def final(
     definition: Definition, states: Mapping[NodeId, NodeState], outputs: Mapping[NodeId, Json]
 ) -> tuple[ExecutionStatus, Json]:
-    """Return how an execution stands whose run is over, and its output, null unless it is completed.
+    """Return how an execution stands whose run is over and that nobody cancelled, and its output once it is completed.
 
-    A cancelled step cancels it, a failed one fails it; then what waits, or is pending still, keeps it waiting.
+    A failed step fails it; otherwise what waits, or is pending behind what waits, keeps it waiting.
     """
     found = {states.get(node.id, PENDING).status for node in definition.nodes}
-    if StepStatus.CANCELLED in found:
-        return ExecutionStatus.CANCELLED, None
     if StepStatus.FAILED in found:
         return ExecutionStatus.FAILED, None
+    if StepStatus.CANCELLED in found:
+        return ExecutionStatus.CANCELLED, None
     if found - {StepStatus.COMPLETED, StepStatus.SKIPPED}:
         return ExecutionStatus.WAITING, None
     return ExecutionStatus.COMPLETED, output_of(definition, outputs)

@@ -1,0 +1,1 @@
+"""Workflows in PostgreSQL: their store, their blocks, and executions of random ones."""
