@@ -85,7 +85,8 @@ def template_database(postgres: DatabaseUrls) -> str:
 
     from workstation_pipelines.db import migrate
 
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(_MIGRATIONS.rglob("*.py"))))
+    sources = sorted(path for path in _MIGRATIONS.rglob("*") if path.suffix in (".py", ".json"))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
     name = f"ws_template_{digest.hexdigest()[:12]}"
     with _connect(postgres.admin_url) as connection:
         connection.execute("SELECT pg_advisory_lock(7307199254740994)")

@@ -34,11 +34,14 @@ VIEWS = [
     "project_summary",
     "source_freshness",
     "sync_job_summary",
+    "user_workflow_summary",
     "workflow_execution_summary",
 ]
 
 _OWNER = "user_id = (SELECT CASE WHEN app.has_user_context() THEN current_setting('app.user_id', true) END)"
 _TENANT = "user_id = (SELECT CASE WHEN app.has_user_context() THEN current_setting('app.tenant_id', true) END)"
+
+_OF_TENANT = _TENANT.replace("user_id = ", "tenant_id = ")
 
 # (what somebody changes, the problem that verify_rls() must name, the object it must point at)
 MUTANTS = [
@@ -93,6 +96,45 @@ MUTANTS = [
         "ALTER POLICY owner_all ON app.tags USING (user_id = current_setting('app.user_id', true))",
         "policy does not compare the owner",
         "owner_all on tags",
+    ),
+    (  # which a tenant's other users would read
+        f"CREATE POLICY colleagues ON app.workflows FOR SELECT TO wp_app USING ({_OF_TENANT})",
+        "policy does not compare the owner",
+        "colleagues on workflows",
+    ),
+    (
+        "CREATE POLICY system_too ON app.workflows FOR SELECT TO wp_app USING (template_id IS NULL)",
+        "policy does not compare the owner",
+        "system_too on workflows",
+    ),
+    (
+        "CREATE POLICY more ON app.workflow_templates FOR SELECT TO wp_app USING (is_system OR is_public)",
+        "policy does not compare the owner",
+        "more on workflow_templates",
+    ),
+    (
+        "ALTER POLICY shared_read ON app.workflow_templates USING (is_system OR is_public OR usage_count > 0)",
+        "policy does not compare the owner",
+        "shared_read on workflow_templates",
+    ),
+    (
+        f"ALTER POLICY shared_read ON app.workflow_templates"
+        f" USING ({_OWNER} OR ((is_system OR is_public) AND (SELECT app.has_user_context())))",
+        "policy does not compare the owner",
+        "shared_read on workflow_templates",
+    ),
+    ("DROP POLICY tenant_too ON app.workflows", "tenant does not restrict", "workflows"),
+    ("ALTER POLICY tenant_too ON app.workflow_secrets TO wp_counter", "tenant does not restrict", "workflow_secrets"),
+    ("DROP POLICY tenant_delete ON app.workflow_templates", "tenant does not restrict", "workflow_templates"),
+    (
+        f"CREATE POLICY readable ON app.workflow_templates FOR SELECT TO wp_app USING ({_OWNER})",
+        "tenant does not restrict",
+        "workflow_templates",
+    ),
+    (
+        f"ALTER POLICY tenant_too ON app.workflows USING ({_OWNER}) WITH CHECK ({_OWNER})",
+        "tenant does not restrict",
+        "workflows",
     ),
     (
         "ALTER VIEW app.project_summary SET (security_invoker = false)",
@@ -157,13 +199,13 @@ def test_verify_rls_names_the_hole_and_only_that(
     assert object_name in {where for _, where in found}
 
 
-def test_each_of_the_fifteen_checks_has_a_mutant(admin: Admin) -> None:
+def test_each_of_the_sixteen_checks_has_a_mutant(admin: Admin) -> None:
     problems = admin.execute(
         r"""SELECT DISTINCT found[1] FROM pg_proc,
                    regexp_matches(prosrc, 'SELECT (?:DISTINCT )?''([^'']+)''', 'g') AS found
              WHERE proname = 'verify_rls'"""
     ).fetchall()
-    assert len(problems) == 15
+    assert len(problems) == 16
     assert {problem for (problem,) in problems} == {problem for _, problem, _ in MUTANTS}
 
 
@@ -172,8 +214,11 @@ def test_status_view_shows_every_table_as_closed(database: Database) -> None:
         rows = connection.execute(text("SELECT * FROM app.rls_status ORDER BY table_name")).all()
     assert [row.table_name for row in rows] == TABLES
     for row in rows:
-        shown = (row.rls_enabled, row.rls_forced, row.policies, row.covers_select, row.covers_insert, row.owner)
-        assert shown == (True, True, 1, True, True, "wp_owner")
+        shown = (row.rls_enabled, row.rls_forced, row.covers_select, row.covers_insert, row.owner)
+        assert shown == (True, True, True, True, "wp_owner")
+        is_tenants = "tenant_id" in tables.metadata.tables[f"app.{row.table_name}"].columns
+        is_shared = row.table_name == "workflow_templates"  # reading and each way of writing for itself
+        assert (row.table_name, row.policies) == (row.table_name, 7 if is_shared else 2 if is_tenants else 1)
 
 
 STATEMENTS = {

@@ -19,7 +19,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Column
 
 from tests.conftest import DatabaseUrls
-from tests.db.rows import APPEND_ONLY, Library
+from tests.db.rows import APPEND_ONLY, UNCHANGED, Library
 from tests.db.test_rls import TABLES, VIEWS
 from workstation_pipelines import settings
 from workstation_pipelines.db import tables
@@ -28,8 +28,12 @@ Admin = psycopg.Connection[Any]
 Row = dict[str, Any]
 
 WRITABLE = [table for table in TABLES if table not in APPEND_ONLY]
-CHANGEABLE = [table for table in WRITABLE if table != "document_tags"]  # a link cannot be updated at all
+CHANGEABLE = [
+    table for table in WRITABLE if table not in {"document_tags", *UNCHANGED}
+]  # a link cannot be updated at all
 WITH_ID = [table for table in WRITABLE if "id" in tables.metadata.tables[f"app.{table}"].columns]
+NOT_GRANTED = {"workflow_templates": {"is_system", "usage_count"}}
+"""Columns that nobody may write, beside others that everybody may."""
 NATURAL_KEYS = [table for table in WRITABLE if table not in WITH_ID]
 
 
@@ -91,13 +95,13 @@ def _on(table: str, statement: str) -> sql.Composed:
     return sql.SQL(statement).format(sql.Identifier("app", table))
 
 
-def _is_writable(column: Column[Any] | None) -> bool:
-    return column is not None and column.computed is None
+def _is_writable(table: str, column: Column[Any] | None) -> bool:
+    return column is not None and column.computed is None and column.name not in NOT_GRANTED.get(table, ())
 
 
 def _insert(table: str, row: Row, ending: str = "") -> tuple[sql.Composed, list[Any]]:
     columns_of = tables.metadata.tables[f"app.{table}"].columns
-    columns = sql.SQL(", ").join(sql.Identifier(name) for name in row if _is_writable(columns_of.get(name)))
+    columns = sql.SQL(", ").join(sql.Identifier(name) for name in row if _is_writable(table, columns_of.get(name)))
     statement = sql.SQL("INSERT INTO {0} ({2}) SELECT {2} FROM jsonb_populate_record(NULL::{0}, %s) {1}")
     return statement.format(sql.Identifier("app", table), sql.SQL(ending), columns), [Jsonb(row)]
 
@@ -137,12 +141,14 @@ def test_update_and_delete_pass_over_rows_of_others(bob: Attacker, admin: Admin)
             assert bob.run(_on(table, "UPDATE {} SET created_at = now() WHERE user_id = 'alice'")).rowcount == 0
             assert bob.run(_on(table, "UPDATE {} SET created_at = now()")).rowcount == mine
         assert bob.run(_on(table, "DELETE FROM {} WHERE user_id = 'alice'")).rowcount == 0
+        if table in UNCHANGED:
+            assert bob.state_of(_on(table, "UPDATE {} SET created_at = now()")) == "42501"
         assert bob.state_of(_on(table, "SELECT * FROM {} WHERE user_id = 'alice' FOR UPDATE")) in ("00000", "42501")
 
 
 def test_delete_of_everything_deletes_bobs_rows_only(bob: Attacker, admin: Admin) -> None:
     for table in [table.name for table in reversed(tables.metadata.sorted_tables)]:  # children first
-        if table in APPEND_ONLY:
+        if table in APPEND_ONLY | UNCHANGED:
             assert bob.state_of(_on(table, "DELETE FROM {}")) == "42501"
             continue
         expected = len(_rows(admin, table, "bob"))
@@ -154,9 +160,11 @@ def test_upsert_over_anothers_id_is_refused(bob: Attacker, admin: Admin) -> None
     for table in WITH_ID:
         taken = _rows(admin, table, "alice")[0]["id"]
         row = _copy_of_bobs(admin, table, id=taken)
-        for name in ("name", "idempotency_key", "model", "external_id", "dedup_key"):
+        for name in ("name", "slug", "idempotency_key", "model", "external_id", "dedup_key"):
             if name in row:
                 row[name] = "another"
+        if "version" in row:
+            row["version"] = 99
         if table == "budgets":
             row["period"] = "run"
         assert bob.state_of(*_insert(table, row, "ON CONFLICT (id) DO UPDATE SET updated_at = now()")) == "42501"
@@ -198,7 +206,8 @@ def _references(admin: Admin) -> list[tuple[str, str, str]]:
         SELECT child.relname, a.attname, parent.relname FROM pg_constraint con
           JOIN pg_class child ON child.oid = con.conrelid JOIN pg_class parent ON parent.oid = con.confrelid
           JOIN pg_namespace n ON n.oid = child.relnamespace
-          JOIN pg_attribute a ON a.attrelid = child.oid AND a.attnum = ANY (con.conkey) AND a.attname <> 'user_id'
+          JOIN pg_attribute a ON a.attrelid = child.oid AND a.attnum = ANY (con.conkey)
+               AND a.attname NOT IN ('user_id', 'tenant_id')
          WHERE con.contype = 'f' AND n.nspname = 'app' ORDER BY 1, 2"""
     ).fetchall()
 
@@ -210,9 +219,12 @@ def test_no_row_attaches_to_anothers_parent_and_the_error_is_that_of_a_parent_th
     assert len(references) == sum(len(table.foreign_key_constraints) for table in tables.metadata.sorted_tables)
     for table, column, parent in references:
         hers = _rows(admin, parent, "alice")[0]["id"]
-        row = _copy_of_bobs(admin, table, external_id="new", idempotency_key="new", name="new", dedup_key="new")
-        if "ordinal" in row:
-            row["ordinal"] = 99
+        row = _copy_of_bobs(
+            admin, table, external_id="new", idempotency_key="new", name="new", slug="new", dedup_key="new"
+        )
+        for name in ("ordinal", "version"):
+            if name in row:
+                row[name] = 99
         if table == "index_settings":  # one scope a row, one row a scope
             document = _rows(admin, "documents", "bob")[0]["id"] if column == "index_config_id" else None
             row |= {"project_id": None, "document_id": document}
@@ -238,7 +250,9 @@ def test_copy_shows_bobs_rows_only_and_cannot_write(bob: Attacker, admin: Admin)
             lines = b"".join(bytes(block) for block in copy).splitlines()
         assert len(lines) == len(_rows(admin, table, "bob"))
         assert b"alice" not in b"".join(lines)
-        assert bob.state_of(_on(table, "COPY {} FROM STDIN")) == ("42501" if table in APPEND_ONLY else "0A000")
+        assert bob.state_of(_on(table, "COPY {} FROM STDIN")) == (
+            "42501" if table in APPEND_ONLY or table in NOT_GRANTED else "0A000"
+        )
 
 
 def test_truncate_and_schema_changes_are_denied(bob: Attacker) -> None:
@@ -367,14 +381,21 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
         ("audit_head", "TABLE(seq bigint, hash bytea)", "wp_counter"),
         ("audit_verify", "TABLE(seq bigint, problem text)", "wp_counter"),
         ("builds_to_purge", "TABLE(user_id text, build_id uuid)", "wp_counter"),
+        ("count_template_use", "void", "wp_counter"),
         ("data_source_owner", "text", "wp_counter"),
         ("data_sources_of_type", "TABLE(data_source_id uuid)", "wp_counter"),
         ("due_deliveries", "TABLE(user_id text, webhook_id uuid, delivery_id uuid)", "wp_counter"),
         ("due_syncs", due, "wp_counter"),
+        (
+            "due_workflows",
+            "TABLE(id uuid, user_id text, tenant_id text, next_run_at timestamp with time zone)",
+            "wp_counter",
+        ),
         ("execution_owner", "TABLE(user_id text, tenant_id text)", "wp_counter"),
         ("executions_to_start", "TABLE(execution_id uuid, user_id text, tenant_id text)", "wp_counter"),
         ("freshness_changes", "TABLE(user_id text, data_source_id uuid)", "wp_counter"),
         ("indexes_behind", "TABLE(user_id text, namespace_id uuid)", "wp_counter"),
+        ("newest_workflow_version_at", "timestamp with time zone", "wp_counter"),
         ("open_workflow_runs", open_runs, "wp_counter"),
         ("processing_job_owner", "text", "wp_counter"),
         (
@@ -384,6 +405,7 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
         ),
         ("rate_penalise", "void", "wp_counter"),
         ("rate_take", "double precision", "wp_counter"),
+        ("recently_used_workflows", "TABLE(user_id text, tenant_id text, version_id uuid)", "wp_counter"),
         (
             "running_sync_jobs",
             "TABLE(sync_job_id uuid, user_id text, data_source_id uuid, dagster_run_id text, is_beating boolean)",
@@ -396,6 +418,8 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
         ("users_with_rows", "TABLE(user_id text)", "wp_counter"),
         ("waiting_sync_jobs", waiting, "wp_counter"),
         ("webhook_owners", "TABLE(user_id text)", "wp_counter"),
+        ("workflow_secret_owners", "TABLE(user_id text, tenant_id text)", "wp_counter"),
+        ("workflow_version_by_job", "TABLE(user_id text, tenant_id text, version_id uuid)", "wp_counter"),
     ]
     told = json.dumps(bob.run("SELECT * FROM app.sources_to_probe('local_folder', 10)").fetchall(), default=str)
     assert "notes" not in told
@@ -412,12 +436,35 @@ def test_role_across_users_may_read_ids_and_write_counts_only(admin: Admin) -> N
         ("projects", "document_count"),
         ("tags", "document_count"),
         ("webhooks", "updated_at"),  # which lets a row be locked
+        ("workflow_templates", "usage_count"),
+        *(
+            ("workflows", column)
+            for column in (
+                "cancelled_executions",
+                "completed_executions",
+                "failed_executions",
+                "last_executed_at",
+                "total_cost",
+                "total_duration_s",
+                "total_executions",
+                "total_tokens",
+            )
+        ),
     ]
     secret = "SELECT has_column_privilege('wp_counter', 'app.data_sources', %s, 'SELECT')"
     for column in ("auth_data", "cursor", "config", "name"):
         assert admin.execute(secret, [column]).fetchall() == [(False,)]
     secret = "SELECT has_column_privilege('wp_counter', 'app.' || %s, %s, 'SELECT')"
-    for table, column in (("webhooks", "url"), ("webhooks", "sealed_secret"), ("events", "message")):
+    for table, column in (
+        ("webhooks", "url"),
+        ("webhooks", "sealed_secret"),
+        ("events", "message"),
+        ("workflows", "name"),
+        ("workflow_versions", "definition"),
+        ("workflow_secrets", "name"),
+        ("workflow_secrets", "sealed_value"),
+        ("scheduled_workflows", "input"),
+    ):
         assert admin.execute(secret, [table, column]).fetchall() == [(False,)]
     assert admin.execute("SELECT has_table_privilege('wp_counter', 'app.documents', 'SELECT')").fetchall() == [(False,)]
 
