@@ -71,6 +71,7 @@ def _required_columns(connection: Admin, table: str) -> list[tuple[str, str]]:
 
 _SAMPLES: dict[str, object] = {
     "text": "x",
+    "uuid": uuid4(),
     "bytea": b"x",
     "integer": 1,
     "bigint": 1,
@@ -94,6 +95,9 @@ _PARENTS = {
     "processing_job_id": "processing_jobs",
     "webhook_id": "webhooks",
     "workflow_id": "workflows",
+    "workflow_version_id": "workflow_versions",
+    "execution_id": "workflow_executions",
+    "step_id": "workflow_steps",
 }
 _ALLOWED: dict[str, object] = {
     "kind": "bulk_document_processing",

@@ -34,6 +34,8 @@ CHANGEABLE = [
 WITH_ID = [table for table in WRITABLE if "id" in tables.metadata.tables[f"app.{table}"].columns]
 NOT_GRANTED = {"workflow_templates": {"is_system", "usage_count"}}
 """Columns that nobody may write, beside others that everybody may."""
+NUMBERED = {"timeline_events": {"seq"}}
+"""Columns that the database numbers by itself."""
 NATURAL_KEYS = [table for table in WRITABLE if table not in WITH_ID]
 
 
@@ -96,7 +98,8 @@ def _on(table: str, statement: str) -> sql.Composed:
 
 
 def _is_writable(table: str, column: Column[Any] | None) -> bool:
-    return column is not None and column.computed is None and column.name not in NOT_GRANTED.get(table, ())
+    refused = NOT_GRANTED.get(table, set()) | NUMBERED.get(table, set())
+    return column is not None and column.computed is None and column.name not in refused
 
 
 def _insert(table: str, row: Row, ending: str = "") -> tuple[sql.Composed, list[Any]]:
@@ -222,7 +225,7 @@ def test_no_row_attaches_to_anothers_parent_and_the_error_is_that_of_a_parent_th
         row = _copy_of_bobs(
             admin, table, external_id="new", idempotency_key="new", name="new", slug="new", dedup_key="new"
         )
-        for name in ("ordinal", "version"):
+        for name in ("ordinal", "version", "number", "attempt", "storage_id"):
             if name in row:
                 row[name] = 99
         if table == "index_settings":  # one scope a row, one row a scope
