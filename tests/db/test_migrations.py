@@ -63,7 +63,7 @@ def _required_columns(connection: Admin, table: str) -> list[tuple[str, str]]:
     """The columns without a default, and those of the owner, which only the system's rows lack."""
     return connection.execute(
         """SELECT attname, format_type(atttypid, NULL) FROM pg_attribute
-            WHERE attrelid = %s::regclass AND attnum > 0 AND NOT atthasdef
+            WHERE attrelid = %s::regclass AND attnum > 0 AND NOT atthasdef AND attidentity = ''
               AND (attnotnull OR attname IN ('user_id', 'tenant_id')) ORDER BY attnum""",
         [f"app.{table}"],
     ).fetchall()
