@@ -1,10 +1,18 @@
 """Composition root of the code location `workflows`: a lazy repository with one job a workflow version.
 
-It is apart from the location `sync` so that a new or broken workflow cannot take the syncs down with it.
+It is apart from the location `sync` so that a new or broken workflow cannot take the syncs down with it. Loading it reads
+which workflows were used last, and nothing else.
 """
 
-from __future__ import annotations
+# No postponed annotations here: Dagster reads those of a decorated function and takes strings for no type it knows.
 
 import dagster
 
-definitions = dagster.Definitions()
+from workstation_pipelines.defs import workflow_launch
+from workstation_pipelines.defs.workflow_repository import StoredWorkflows
+from workstation_pipelines.settings import Settings
+
+
+@dagster.repository(name="workflows")  # type: ignore[arg-type]  # it takes a RepositoryData, too
+def workflows() -> StoredWorkflows:
+    return StoredWorkflows(Settings.load, sensors=[workflow_launch.requests_sensor()])

@@ -32,6 +32,7 @@ def test_dagster_accepts_every_setting_and_initialises_its_storage_twice(tmp_pat
         assert limits.run_queue_config.max_concurrent_runs == home.MAX_CONCURRENT_RUNS
         assert [dict(limit) for limit in limits.run_queue_config.tag_concurrency_limits] == [
             {"key": "workstation/user", "limit": 2, "value": {"applyLimitPerUniqueValue": True}},
+            {"key": "workstation/tenant", "limit": 3, "value": {"applyLimitPerUniqueValue": True}},
             {"key": "dagster/partition", "limit": 1, "value": {"applyLimitPerUniqueValue": True}},
         ]
         assert instance.run_monitoring_enabled

@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 
 STORAGE_URL_VARIABLE = "DAGSTER_POSTGRES_URL"
 USER_TAG = "workstation/user"
+TENANT_TAG = "workstation/tenant"
 MAX_CONCURRENT_RUNS = 4
 MAX_CONCURRENT_RUNS_A_USER = 2
+MAX_CONCURRENT_RUNS_A_TENANT = 3
+"""A tenant's users together leave one place to others."""
 
 
 def ensure_dagster_home(folder: Path, storage_url: str, *, is_embedded: bool) -> Path:
@@ -86,6 +89,11 @@ def _configuration(folder: Path, postgres_url: str | Mapping[str, str]) -> dict[
                         "key": USER_TAG,
                         "value": {"applyLimitPerUniqueValue": True},
                         "limit": MAX_CONCURRENT_RUNS_A_USER,
+                    },
+                    {
+                        "key": TENANT_TAG,
+                        "value": {"applyLimitPerUniqueValue": True},
+                        "limit": MAX_CONCURRENT_RUNS_A_TENANT,
                     },
                     # A partition is a data source, and two runs of one would only find each other busy.
                     {"key": "dagster/partition", "value": {"applyLimitPerUniqueValue": True}, "limit": 1},

@@ -19,13 +19,22 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.execution.api import execute_run
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.dagster_run import FINISHED_STATUSES, IN_PROGRESS_RUN_STATUSES
-from dagster._core.storage.tags import PARTITION_NAME_TAG
+from dagster._core.storage.tags import (
+    MAX_RUNTIME_SECONDS_TAG,
+    PARENT_RUN_ID_TAG,
+    PARTITION_NAME_TAG,
+    ROOT_RUN_ID_TAG,
+)
 
 from workstation_pipelines.defs.home import USER_TAG
 from workstation_pipelines.model import Clock
 
 LOCATION = "sync"
 REPOSITORY = "__repository__"
+WORKFLOWS = "workflows"
+"""The other code location, and the repository in it."""
+
+WORKFLOWS_MODULE = "workstation_pipelines.workflow_location"
 DATA_SOURCE_TAG = "workstation/data_source"
 SCHEDULED_SYNC_TAG = "workstation/scheduled_sync"
 PROBE_TAG = "workstation/probe"
@@ -33,6 +42,7 @@ SYNC_JOB_TAG = "workstation/sync_job"
 TRIGGER_TAG = "workstation/trigger"
 WITHDRAWN_TAG = "workstation/withdrawn"
 PRIORITY_TAG = "dagster/priority"
+MAX_RUNTIME_TAG = MAX_RUNTIME_SECONDS_TAG
 PARTITION_TAG = PARTITION_NAME_TAG
 RUN_KEY_TAG = "dagster/run_key"
 FORGOTTEN_AFTER = timedelta(hours=2)
@@ -163,6 +173,13 @@ def report_gone(instance: dg.DagsterInstance, run_id: str, *, is_cancelled: bool
     return True
 
 
+def report_canceling(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Say that a run is about to end as CANCELED, unless it is said already; without it an interrupted run has failed."""
+    run = instance.get_run_by_id(run_id)
+    if run is not None and run.status is dg.DagsterRunStatus.STARTED:
+        instance.report_run_canceling(run)
+
+
 def withdraw(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Cancel a run that has not begun, because nobody needs it; see was_cancelled_by_hand."""
     instance.add_run_tags(run.run_id, {WITHDRAWN_TAG: "true"})
@@ -200,6 +217,47 @@ def submit_if_forgotten(instance: dg.DagsterInstance, run: dg.DagsterRun) -> boo
         return False
     instance.submit_run(run.run_id, workspace=None)  # type: ignore[arg-type]  # the queue needs no workspace
     return True
+
+
+def by_id(instance: dg.DagsterInstance, run_ids: Sequence[str]) -> dict[str, dg.DagsterRun]:
+    """Return those of these runs that Dagster knows."""
+    return {run.run_id: run for run in instance.get_runs(dg.RunsFilter(run_ids=run_ids))} if run_ids else {}
+
+
+def enqueue_workflow(
+    instance: dg.DagsterInstance,
+    job: dg.JobDefinition,
+    *,
+    run_id: str,
+    tags: Mapping[str, str],
+    parent_run_id: str | None = None,
+    root_run_id: str | None = None,
+) -> None:
+    """Queue a run of a compiled workflow under a given id, once: a run of this id that exists is submitted at most.
+
+    The location need not have heard of the job: the daemon looks up the location, the run's process the job, both by name.
+    """
+    known = instance.get_run_by_id(run_id)
+    if known is None:
+        lineage = {PARENT_RUN_ID_TAG: parent_run_id, ROOT_RUN_ID_TAG: root_run_id}
+        repository = ReconstructableRepository.for_module(WORKFLOWS_MODULE, WORKFLOWS)
+        known = instance.create_run_for_job(
+            job_def=job,
+            run_id=run_id,
+            tags={
+                **tags,
+                **{key: value for key, value in lineage.items() if value},
+                "dagster/repository": f"{WORKFLOWS}@{WORKFLOWS}",
+            },
+            status=dg.DagsterRunStatus.NOT_STARTED,
+            parent_run_id=parent_run_id,
+            root_run_id=root_run_id,
+            remote_job_origin=RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(WORKFLOWS), WORKFLOWS).get_job_origin(
+                job.name
+            ),
+            job_code_origin=repository.get_reconstructable_job(job.name).get_python_origin(),
+        )
+    submit_if_forgotten(instance, known)
 
 
 def execute_now(

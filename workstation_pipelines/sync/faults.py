@@ -57,6 +57,15 @@ OUTBOX_POINTS = ("outbox_claimed", "outbox_part_written", "outbox_written", "out
 SWITCH_POINTS = ("switch_before_commit", "switch_committed")
 """Before and after the one transaction that makes an index build live, or undoes that."""
 
+WORKFLOW_POINTS = (
+    "workflow_begin",
+    "workflow_begun",
+    "workflow_block",
+    "workflow_complete",
+    "workflow_completed",
+)
+"""Around an attempt at a node: before and after its begin is committed, with its result at hand, around its end likewise."""
+
 
 class Faults:
     """Kills this process with SIGKILL when point `name` is passed for the nth time; `stop` pauses it with SIGSTOP instead."""
@@ -73,6 +82,7 @@ class Faults:
             *REWORK_POINTS,
             *OUTBOX_POINTS,
             *SWITCH_POINTS,
+            *WORKFLOW_POINTS,
         )
         if name and (name not in known or not (nth or "1").isdigit() or action not in ("", "stop")):
             raise InvalidRequestError(

@@ -64,6 +64,11 @@ class StopSignal:
         if self._told.done() and self._monotonic() >= self._deadline_s:
             self.raise_if_set()
 
+    def wait_for(self, future: Future[Any] | None, timeout_s: float) -> None:
+        """Wait until a future is done, the run is told to stop, or the time is over; without a future for the others."""
+        either: tuple[Future[Any], ...] = (self._told,) if future is None else (self._told, future)
+        wait(either, timeout=max(0.0, timeout_s), return_when=FIRST_COMPLETED)
+
     def result_of(self, future: Future[_T], *, is_finished_first: bool = False) -> _T:
         """Return what another thread makes, or stop waiting for it: at once, or with `is_finished_first` after the grace.
 
