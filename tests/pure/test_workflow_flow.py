@@ -121,7 +121,7 @@ def played_by_flow(document: dict[str, Any], random: Random, input: dict[str, An
     return engine.played
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(documents(), st.integers(0, 2**32 - 1), st.booleans())
 def test_order_of_chance_comes_to_what_the_reference_comes_to(document: dict[str, Any], seed: int, is_on: bool) -> None:
     input = {"is_on": is_on}

@@ -116,7 +116,9 @@ class _World:
     def _holds(self, edge: Mapping[str, Any], output: Any) -> bool:
         if edge.get("condition") is None:
             return True
-        scope = self._scope(edge["source"]) | {"output": output}
+        scope = self._scope(edge["source"])
+        scope["nodes"][edge["source"]] = {"output": output}
+        scope["output"] = output
         found = jmespath.search(edge["condition"], scope)
         return not (found is None or found is False or found == "" or found == [] or found == {})
 
@@ -163,7 +165,7 @@ class _World:
             if self.played.status[edge["source"]] == "completed"
             and self._holds(edge, self.played.outputs[edge["source"]])
         ]
-        return {"score": act["score"], "from": taken, "seen": _put_in(described["config"].get("see"), scope)}
+        return {"score": act.get("score", 0), "from": taken, "seen": _put_in(described["config"].get("see"), scope)}
 
     def _scope(self, node: str) -> dict[str, Any]:
         before: set[str] = set()

@@ -91,7 +91,9 @@ def random_document(
         sources = random.sample(sorted(before), min(len(before), random.choice((0, 1, 1, 1, 2, 2, 3, 5))))
         before[node_id] = set(sources).union(*(before[source] for source in sources))
         nodes.append(_node(random, node_id, sorted(before[node_id]), with_waits, with_failures))
-        edges += [{"source": source, "target": node_id} | _condition(random, with_failures) for source in sources]
+        edges += [
+            {"source": source, "target": node_id} | _condition(random, source, with_failures) for source in sources
+        ]
     nodes += _output(random, before, edges)
     random.shuffle(nodes)
     random.shuffle(edges)
@@ -140,12 +142,12 @@ def _acts(random: Random, with_waits: bool, with_failures: bool) -> list[dict[st
     return [*acts, {"do": "fail"} if fails else {"do": "complete", "score": random.randint(0, 9)}]
 
 
-def _condition(random: Random, with_failures: bool) -> dict[str, str]:
+def _condition(random: Random, source: str, with_failures: bool) -> dict[str, str]:
     if random.random() < 0.55:
         return {}
     if with_failures and random.random() < 0.01:
         return {"condition": BROKEN_CONDITION}
-    return {"condition": random.choice(CONDITIONS)}
+    return {"condition": random.choice((*CONDITIONS, f"nodes.{source}.output.score > `2`"))}
 
 
 def _output(random: Random, before: Mapping[str, set[str]], edges: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -18,7 +17,7 @@ from workstation_pipelines.workflows.problems import Problem, nearest, pointer, 
 
 MOST_REFERENCES = 5000
 """In one workflow: each is read when it is saved."""
-MOST_OF_A_NODE = 100
+MOST_LISTED = 1000
 
 _ROOTS = frozenset({"input", "variables", "nodes", "execution"})
 _OF_EXECUTION = frozenset({"id", "workflow", "number"})
@@ -63,17 +62,16 @@ def problems_of(
     left = MOST_REFERENCES
     for node in definition.nodes:
         path = pointer("nodes", places.nodes[node.id])
-        yield from _of_block(node.type, node.config, blocks, path=path, of=f"node {node.id!r}: ")
-        yield from _of_lazy(node, blocks, lazy_fields.get(node.type, frozenset()), path)
-        here = replace(known, upstream=graph.before.get(node.id, known.nodes))
-        texts = [text for _, text in references.strings_in(dict(node.config))]
-        left -= sum(text.count("${") for text in texts)
+        left -= sum(text.count("${") for _, text in references.strings_in(dict(node.config)))
         if left < 0:
             yield Problem(
                 "/nodes", f"the workflow holds more than {MOST_REFERENCES:,} references: gather them in variables"
             )
             return
+        here = replace(known, upstream=graph.before.get(node.id, known.nodes))
         lazy = lazy_fields.get(node.type, frozenset())
+        yield from _of_block(node.type, node.config, blocks, here, path=path, holder=node.id)
+        yield from _of_lazy(node, blocks, here, lazy, path)
         yield from _of_references(node, here, lazy, path)
     for edge in definition.edges:
         if edge.condition is not None:
@@ -83,31 +81,56 @@ def problems_of(
 
 
 def _of_block(
-    kind: str, config: Mapping[str, Any], blocks: Mapping[str, type[BaseModel]], *, path: str, of: str
+    kind: str,
+    config: Mapping[str, Any],
+    blocks: Mapping[str, type[BaseModel]],
+    known: _Known,
+    *,
+    path: str,
+    holder: str,
 ) -> Iterator[Problem]:
     """Yield what the model of the block says, but for values that are not known before their references are resolved."""
+    of = f"node {holder!r}: "
     if not kind:
         return
     if kind not in blocks:
         yield Problem(f"{path}/type", f"{of}there is no block type {quoted(kind)}{nearest(kind, blocks)}")
         return
+    expressions: list[str] = []
     try:
-        blocks[kind].model_validate(dict(config))
+        blocks[kind].model_validate(dict(config), context=expressions)
     except ValidationError as error:
+        if error.error_count() > MOST_LISTED:
+            yield Problem(f"{path}/config", f"{of}{error.error_count():,} of its values are of the wrong type")
+            return
         told = error.errors(include_url=False, include_context=False, include_input=False)
-        for each in islice(told, MOST_OF_A_NODE):
-            where, value, rest = _found(config, each["loc"])
-            if each["type"] == "extra_forbidden":
-                fields = [field.alias or name for name, field in blocks[kind].model_fields.items()]
-                near = nearest(str(each["loc"][-1]), fields) if len(each["loc"]) == 1 else ""
-                yield Problem(f"{path}/config{where}", f"{of}unknown field {quoted(str(each['loc'][-1]))}{near}")
-            elif each["type"] == "missing":
-                yield Problem(f"{path}/config{where}{pointer(*rest[-1:])}", f"{of}{each['loc'][-1]!r} is missing")
-            elif not references.has_references(value):
-                yield Problem(f"{path}/config{where}", of + each["msg"].removeprefix("Value error, ")[:300])
+        for each in told:
+            problem = _of_field(each, config, blocks[kind])
+            if problem is not None:
+                yield Problem(f"{path}/config{problem.path}", of + problem.message)
     except InvalidRequestError as error:
         if not references.has_references(dict(config)):
             yield Problem(f"{path}/config", of + error.message[:300])
+    if expressions:
+        here = replace(known, roots=known.roots | _OF_ITEM)
+        places = {text: where for where, text in references.strings_in(dict(config))}
+        for expression in dict.fromkeys(expressions):
+            if "${" not in expression:
+                for wrong in _of_mentions(expression, here, holder=holder):
+                    yield Problem(f"{path}/config{places.get(expression, '')}", of + wrong)
+
+
+def _of_field(error: Mapping[str, Any], config: Mapping[str, Any], model: type[BaseModel]) -> Problem | None:
+    where, value, rest = _found(config, error["loc"])
+    name = str(error["loc"][-1]) if error["loc"] else ""
+    if error["type"] == "extra_forbidden":
+        fields = [field.alias or known for known, field in model.model_fields.items()] if len(error["loc"]) == 1 else []
+        return Problem(where, f"unknown field {quoted(name)}{nearest(name, fields)}")
+    if error["type"] == "missing":
+        return Problem(where + pointer(*rest[-1:]), f"{name!r} is missing")
+    if references.has_references(value):
+        return None
+    return Problem(where, error["msg"].removeprefix("Value error, ")[:300])
 
 
 def _found(config: Any, places: Iterable[str | int]) -> tuple[str, Any, list[str | int]]:
@@ -124,15 +147,17 @@ def _found(config: Any, places: Iterable[str | int]) -> tuple[str, Any, list[str
     return where, value, rest
 
 
-def _of_lazy(node: Node, blocks: Mapping[str, type[BaseModel]], lazy: frozenset[str], path: str) -> Iterator[Problem]:
+def _of_lazy(
+    node: Node, blocks: Mapping[str, type[BaseModel]], known: _Known, lazy: frozenset[str], path: str
+) -> Iterator[Problem]:
     """Yield what is wrong with a block within a block: {"type", "config"} in a field that is resolved later."""
     for name in sorted(lazy):
         inner = node.config.get(name)
-        if isinstance(inner, Mapping) and isinstance(inner.get("type"), str):
+        if isinstance(inner, Mapping) and isinstance(inner.get("type"), str) and inner["type"] in blocks:
             config = inner.get("config", {})
             if isinstance(config, Mapping):
                 at = f"{path}/config{pointer(name)}"
-                yield from _of_block(inner["type"], config, blocks, path=at, of=f"node {node.id!r}: ")
+                yield from _of_block(inner["type"], config, blocks, known, path=at, holder=node.id)
 
 
 def _of_references(node: Node, known: _Known, lazy: frozenset[str], path: str) -> Iterator[Problem]:
@@ -159,9 +184,18 @@ def _of_condition(edge: Edge, known: _Known, path: str) -> Iterator[Problem]:
 
 def _of_expression(expression: str, known: _Known, *, holder: str) -> Iterator[str]:
     try:
-        mentions = compiled(expression).mentions
+        compiled(expression)
     except InvalidRequestError as error:
         yield error.message
+        return
+    yield from _of_mentions(expression, known, holder=holder)
+
+
+def _of_mentions(expression: str, known: _Known, *, holder: str) -> Iterator[str]:
+    """Yield what a well-formed expression asks for and cannot have; nothing for one that is malformed."""
+    try:
+        mentions = compiled(expression).mentions
+    except InvalidRequestError:
         return
     for mention in sorted(mentions, key=lambda each: (each.root, each.name or "", each.part or "")):
         told = _wrong(mention, known, holder)

@@ -10,8 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.workflow_model import Definition, Edge, InputField, Isolation, Node, NodeId, RetryPolicy
 from workstation_pipelines.workflows import configs, storable
+from workstation_pipelines.workflows.expressions import compiled
 from workstation_pipelines.workflows.fields import Fields
 from workstation_pipelines.workflows.graph import Graph, cycle_problems, graph_of
 from workstation_pipelines.workflows.inputs import TYPES, is_of_type
@@ -144,7 +146,7 @@ class _Reading:
         limit_s = float(self.default_timeouts.get(kind, 300.0))
         node = Node(
             id=NodeId(str(written_id)),
-            type=kind,
+            type=kind if isinstance(value.get("config"), Mapping | None) else "",  # nothing to hold against its block
             name=fields.text("name", default=str(written_id)[:60], most=200),
             config=fields.object("config"),
             retry=self._retry(fields),
@@ -168,7 +170,8 @@ class _Reading:
 
     def _edges(self, top: Fields, known: set[NodeId]) -> list[Edge]:
         edges: list[Edge] = []
-        for place, value in enumerate(top.list("edges")):
+        written = top.list("edges") if len(top.list("nodes")) <= MOST_NODES else []
+        for place, value in enumerate(written):
             path = pointer("edges", place)
             if not isinstance(value, Mapping):
                 self.problems.append(Problem(path, f"an edge is an object with source and target, not {quoted(value)}"))
@@ -178,6 +181,7 @@ class _Reading:
             source, target = (self._end(fields, end, known) for end in ("source", "target"))
             condition = None if value.get("condition") is None else fields.text("condition", most=1_000_000)
             if source is None or target is None:
+                self._check_alone(fields, condition)
                 continue
             if (source, target) in self.places.edges:
                 first = self.places.edges[source, target]
@@ -190,6 +194,13 @@ class _Reading:
             self.places.edges[source, target] = place
             edges.append(Edge(source, target, condition))
         return edges
+
+    def _check_alone(self, fields: Fields, condition: str | None) -> None:
+        """Tell whether the condition of an edge that leads nowhere is one at all; what it asks for cannot be told."""
+        try:
+            compiled(condition or "`true`")
+        except InvalidRequestError as error:
+            fields.problem("condition", error.message)
 
     def _end(self, fields: Fields, end: str, known: set[NodeId]) -> NodeId | None:
         node_id = fields.text(end, most=1_000_000)
@@ -240,4 +251,8 @@ def _in_order(problems: Sequence[Problem], *, is_linear: bool) -> list[Problem]:
     """Sort by place, numbers as numbers; a node that was made from a step is told by the step."""
     if is_linear:
         problems = [Problem(re.sub(r"^/nodes/(?=\d)", "/steps/", each.path), each.message) for each in problems]
-    return sorted(dict.fromkeys(problems), key=lambda each: [part.zfill(9) for part in each.path.split("/")])
+    return sorted(dict.fromkeys(problems), key=lambda each: [_rank(part) for part in each.path.split("/")])
+
+
+def _rank(part: str) -> tuple[int, str]:
+    return (len(part), part) if part.isdecimal() else (0, part)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from jmespath import exceptions, parser
 from jmespath.functions import Functions, signature
 from jmespath.visitor import Options, TreeInterpreter
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import AfterValidator, ValidationInfo, WithJsonSchema
 
 from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.workflow_model import Json
@@ -69,8 +69,13 @@ def node_ids_in(expression: str) -> frozenset[str]:
     return frozenset(m.name for m in compiled(expression).mentions if m.root == "nodes" and m.name is not None)
 
 
-def checked(expression: str) -> str:
-    """Return the expression. Raises ValueError with the reason why it is none, as pydantic wants it."""
+def checked(expression: str, info: ValidationInfo) -> str:
+    """Return the expression, and note it in the context of the validation if that is a list.
+
+    Raises ValueError with the reason why it is none, as pydantic wants it.
+    """
+    if isinstance(info.context, list):
+        info.context.append(expression)
     try:
         compiled(expression)
     except InvalidRequestError as error:
@@ -142,8 +147,8 @@ def _reason(error: Exception) -> str:
         expected = " or ".join(str(kind) for kind in error.expected_types)
         return f"{error.function_name}() wants {expected}, not {error.actual_type}"
     if isinstance(error, exceptions.JMESPathError) or type(error) is ValueError:
-        lines = str(error).splitlines() or [""]
-        return lines[0].removeprefix("Bad jmespath expression: ").removesuffix(":")[:200]
+        line = next(iter(str(error).splitlines()), "").removeprefix("Bad jmespath expression: ")
+        return line.partition(", for expression")[0].removesuffix(":")[:200]
     return type(error).__name__
 
 

@@ -18,7 +18,7 @@ class Graph:
     before: Mapping[str, frozenset[str]]
     """All nodes from which a way leads to the node."""
     cycles: Sequence[Sequence[str]]
-    """At least one of each knot, from a node to itself: ["a", "b", "a"]."""
+    """At least one of each knot; an edge leads from each node to the next, and from the last to the first."""
 
 
 def graph_of(node_ids: Sequence[str], edges: Sequence[tuple[str, str]]) -> Graph:
@@ -41,8 +41,9 @@ def graph_of(node_ids: Sequence[str], edges: Sequence[tuple[str, str]]) -> Graph
 
 def cycle_problems(graph: Graph, node_ids: Sequence[str], edges: Sequence[tuple[str, str]]) -> Iterator[Problem]:
     """Yield each cycle at the edge that closes it, then the nodes that can be reached through cycles alone."""
-    for cycle in graph.cycles:
-        place = next(index for index, edge in enumerate(edges) if edge == (cycle[-2], cycle[-1]))
+    places = {edge: place for place, edge in enumerate(edges)}
+    for loop in graph.cycles:
+        cycle, place = _closed(loop, places)
         shown = cycle if len(cycle) <= 20 else [*cycle[:10], "...", *cycle[-9:]]
         yield Problem(pointer("edges", place), f"the nodes go in a circle, {' -> '.join(shown)}: take one edge away")
     in_cycles = {node for cycle in graph.cycles for node in cycle}
@@ -91,10 +92,15 @@ def _cycles(nodes: set[str], into: Mapping[str, set[str]]) -> list[list[str]]:
             node = min(into[node] & left)
         path = list(way)
         loop = path[path.index(node) :][::-1]
-        turn = loop.index(min(loop))
-        loop = loop[turn:] + loop[:turn]
-        cycles.append([*loop, loop[0]])
+        cycles.append(loop)
         left -= set(loop)
+
+
+def _closed(loop: Sequence[str], places: Mapping[tuple[str, str], int]) -> tuple[list[str], int]:
+    """Return the circle so that the edge that closes it is the one written last, and where that stands."""
+    steps = [(loop[place - 1], loop[place]) for place in range(len(loop))]
+    last = max(range(len(loop)), key=lambda place: places[steps[place]])
+    return [*loop[last:], *loop[:last], loop[last]], places[steps[last]]
 
 
 def _with_sources(nodes: set[str], into: Mapping[str, set[str]]) -> set[str]:
