@@ -43,6 +43,7 @@ from workstation_pipelines.commands import (
     transform,
     webhooks,
     why,
+    workflow,
 )
 from workstation_pipelines.commands.exits import ExitCode, of_error
 from workstation_pipelines.commands.invocation import Invocation, invocation_of
@@ -97,6 +98,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(events.app, name="events")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(schedule.app, name="schedule")
+app.add_typer(workflow.app, name="workflow")
 app.add_typer(audit.app, name="audit")
 app.add_typer(database.app, name="db")
 app.add_typer(reprocess.app, name="reprocess")
@@ -133,14 +135,15 @@ def main(arguments: Sequence[str] | None = None, load: Callable[[], Settings] = 
     except (typer.Abort, KeyboardInterrupt):
         return _fail("interrupted", "Interrupted", ExitCode.INTERRUPTED, as_json)
     except WorkstationError as error:
-        return _fail(error.message, type(error).__name__, of_error(error), as_json)
+        return _fail(error.message, type(error).__name__, of_error(error), as_json, getattr(error, "problems", ()))
     except Exception as bug:  # noqa: BLE001 - the program's rim: the trace goes to the log, a person gets one line
         return _fail(_recorded(bug, load), type(bug).__name__, ExitCode.FAILED, as_json)
 
 
-def _fail(message: str, kind: str, code: ExitCode, as_json: bool) -> int:
+def _fail(message: str, kind: str, code: ExitCode, as_json: bool, problems: Sequence[object] = ()) -> int:
     if as_json:
-        print_json({"error": {"kind": kind, "message": message, "exit_code": code}})
+        all_of_them = {"problems": problems} if problems else {}
+        print_json({"error": {"kind": kind, "message": message, "exit_code": code, **all_of_them}})
         sys.stdout.flush()
     sys.stderr.write(f"{PROGRAM}: {safe(' '.join(message.split()))}\n")
     return code

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, NewType
+from typing import Any, NewType, TypedDict
 from uuid import UUID
 
 from workstation_pipelines.model import Usage, UserId
@@ -27,6 +27,13 @@ NodeId = NewType("NodeId", str)
 
 Json = Any
 """A value as JSON has it: None, bool, int, float, str, list or dict with str keys."""
+
+
+class Owner(TypedDict):
+    """Whose a workflow is and all that belongs to it, as the functions of db/ take it."""
+
+    user_id: UserId
+    tenant_id: TenantId
 
 
 class Isolation(StrEnum):

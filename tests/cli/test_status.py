@@ -42,6 +42,7 @@ def test_empty_account_says_how_to_begin(workstation: Program) -> None:
     ran = workstation("status")
     assert (ran.code, "workstation source add" in ran.out) == (0, True)
     assert "0 pending, 0 running, 0 paused" in ran.out
+    assert "Workflows: 0 pending, 0 running, 0 waiting (0 for an approval), 0 failed in the last 24 hours." in ran.out
     assert "Events: none open." in ran.out
     assert workstation("events", "list").out == "No open events.\n"
 

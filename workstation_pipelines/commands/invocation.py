@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 import typer
 
 from workstation_pipelines.model import UserId
-from workstation_pipelines.workflow_model import TenantId
+from workstation_pipelines.workflow_model import Owner, TenantId
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from workstation_pipelines.db.data_sources import DataSource
+    from workstation_pipelines.db.workflows import Workflow
     from workstation_pipelines.settings import Settings
     from workstation_pipelines.sync.workspace import Workspace
 
@@ -38,6 +39,16 @@ class Session:
 
     def transaction(self) -> AbstractContextManager[Connection]:
         return self.workspace.database.transaction_with_rls(self.user_id, self.tenant_id)
+
+    @property
+    def owner(self) -> Owner:
+        return {"user_id": self.user_id, "tenant_id": self.tenant_id}
+
+    def workflow(self, connection: Connection, name: str) -> Workflow:
+        """Find by slug or id. Raises NotFoundError."""
+        from workstation_pipelines.db import workflows
+
+        return workflows.named(connection, **self.owner, name=name)
 
     def source(self, name: str) -> DataSource:
         """Raises NotFoundError."""

@@ -31,6 +31,12 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(_plain(value), ensure_ascii=False, indent=2) + "\n")
 
 
+def print_json_line(value: object) -> None:
+    """Print one value of several, on a line of its own, at once."""
+    sys.stdout.write(json.dumps(_plain(value), ensure_ascii=False) + "\n")
+    sys.stdout.flush()
+
+
 def print_line(line: str | Text = "") -> None:
     """Print a line, safe for a terminal; a Text must be so already."""
     _console().print(safe(line) if isinstance(line, str) else line, markup=False, highlight=False, soft_wrap=True)

@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from datetime import datetime
 from heapq import merge
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
+from workstation_pipelines.commands import clock_times
 from workstation_pipelines.commands.invocation import Session, open_session
 from workstation_pipelines.commands.output import AsJson, print_json, print_line, print_table
 from workstation_pipelines.errors import InvalidRequestError
@@ -28,18 +29,18 @@ ScheduleId = Annotated[str, typer.Argument(metavar="ID", help="The schedule's id
 def add(
     context: typer.Context,
     source: Annotated[str, typer.Argument(help="The source's name or id.")],
-    cron: Annotated[str | None, typer.Option(help="Five fields, such as '30 2 * * 1-5'.")] = None,
-    every: Annotated[int | None, typer.Option(metavar="MINUTES", help="So many minutes apart, 5 at least.")] = None,
-    daily: Annotated[str | None, typer.Option(metavar="HH:MM")] = None,
-    weekly: Annotated[tuple[str, str] | None, typer.Option(metavar="DAY HH:MM", help="Such as monday 02:30.")] = None,
-    timezone: Annotated[str, typer.Option(help="An IANA name; times of day are on its clocks.")] = "UTC",
+    cron: clock_times.Cron = None,
+    every: clock_times.Every = None,
+    daily: clock_times.Daily = None,
+    weekly: clock_times.Weekly = None,
+    timezone: clock_times.Timezone = "UTC",
     as_json: AsJson = False,
 ) -> None:
     """Sync a source by the clock. Give one of --cron, --every, --daily, --weekly; a source may have several schedules."""
     from workstation_pipelines.db import schedules
     from workstation_pipelines.sync.schedule import next_run_at
 
-    schedule_type, config = _chosen(cron, every, daily, weekly)
+    schedule_type, config = clock_times.chosen(cron, every, daily, weekly)
     next_at = next_run_at(schedule_type, config, timezone, utc_now())
     with open_session(context) as session:
         found = session.source(source)
@@ -57,8 +58,8 @@ def add(
     if as_json:
         print_json(row)
     else:
-        in_utc = "" if row.timezone == "UTC" else f" ({_utc(next_at)})"
-        print_line(f"{found.name} is synced next at {_in_zone(next_at, row)}{in_utc}, if Dagster runs then.")
+        in_utc = "" if row.timezone == "UTC" else f" ({clock_times.utc(next_at)})"
+        print_line(f"{found.name} is synced next at {clock_times.in_zone(next_at, row)}{in_utc}, if Dagster runs then.")
         print_line(f"schedule {row.id}")
 
 
@@ -85,11 +86,11 @@ def list_schedules(
             (
                 row.id,
                 names.get(row.data_source_id, ""),
-                _when(row),
+                clock_times.when(row),
                 row.timezone,
                 row.is_active,
                 row.last_run_at,
-                _next_shown(row),
+                clock_times.next_shown(row),
                 row.error,
             )
             for row in rows
@@ -131,7 +132,7 @@ def resume(context: typer.Context, schedule: ScheduleId, as_json: AsJson = False
     if as_json:
         print_json(row)
     else:
-        print_line(f"Resumed: next at {_in_zone(next_at, row)} ({_utc(next_at)}).")
+        print_line(f"Resumed: next at {clock_times.in_zone(next_at, row)} ({clock_times.utc(next_at)}).")
 
 
 @app.command()
@@ -172,33 +173,24 @@ def next_times(
     if as_json:
         print_json(
             [
-                {"schedule_id": row.id, "data_source_id": row.data_source_id, "utc": due, "local": _in_zone(due, row)}
+                {
+                    "schedule_id": row.id,
+                    "data_source_id": row.data_source_id,
+                    "utc": due,
+                    "local": clock_times.in_zone(due, row),
+                }
                 for due, row in times
             ]
         )
         return
     print_table(
         ["local time", "utc", "source", "schedule"],
-        [(_in_zone(due, row), _utc(due), names.get(row.data_source_id, ""), row.id) for due, row in times],
+        [
+            (clock_times.in_zone(due, row), clock_times.utc(due), names.get(row.data_source_id, ""), row.id)
+            for due, row in times
+        ],
         empty="Nothing is due: `workstation schedule list` shows which schedules are paused.",
     )
-
-
-def _chosen(
-    cron: str | None, every: int | None, daily: str | None, weekly: tuple[str, str] | None
-) -> tuple[str, dict[str, Any]]:
-    chosen: list[tuple[str, dict[str, Any]]] = []
-    if cron is not None:
-        chosen.append(("cron", {"expression": cron}))
-    if every is not None:
-        chosen.append(("interval", {"minutes": every}))
-    if daily is not None:
-        chosen.append(("daily", {"at": daily}))
-    if weekly is not None:
-        chosen.append(("weekly", {"weekday": weekly[0].lower(), "at": weekly[1]}))
-    if len(chosen) != 1:
-        raise InvalidRequestError("give one of --cron EXPRESSION, --every MINUTES, --daily HH:MM, --weekly DAY HH:MM")
-    return chosen[0]
 
 
 def _times(row: DueSync) -> Iterator[tuple[datetime, DueSync]]:
@@ -219,36 +211,6 @@ def _names(session: Session) -> dict[UUID, str]:
 
     with session.transaction() as connection:
         return {source.id: source.name for source in data_sources.all_of(connection, user_id=session.user_id)}
-
-
-def _when(row: DueSync) -> str:
-    config = row.schedule_config if isinstance(row.schedule_config, dict) else {}
-    match row.schedule_type:
-        case "cron":
-            return f"cron {config.get('expression', '')}"
-        case "interval":
-            return f"every {config.get('minutes', '')} minutes"
-        case "daily":
-            return f"daily at {config.get('at', '')}"
-        case _:
-            return f"{config.get('weekday', '')} at {config.get('at', '')}"
-
-
-def _next_shown(row: DueSync) -> str:
-    if not row.is_active:
-        return ""
-    return _utc(row.next_run_at) if row.next_run_at else "at the next tick"
-
-
-def _utc(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"
-
-
-def _in_zone(moment: datetime, row: DueSync) -> str:
-    from workstation_pipelines.sync.schedule import known_zone
-
-    local = moment.astimezone(known_zone(row.timezone))
-    return f"{local:%a %Y-%m-%d %H:%M %Z}"
 
 
 def _parsed_id(text: str) -> UUID:

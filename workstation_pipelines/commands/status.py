@@ -28,16 +28,17 @@ def status(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 def print_status(session: Session, *, as_json: bool = False) -> None:
-    """Print how a user's sources, jobs and events stand."""
+    """Print how a user's sources, jobs, workflows and events stand."""
     from workstation_pipelines.db import events
     from workstation_pipelines.db import status as standing
 
     with session.transaction() as connection:
         sources = standing.sources(connection, user_id=session.user_id)
         queue = standing.queue(connection, user_id=session.user_id)
+        workflows = standing.workflows(connection, **session.owner)
         newest = events.recent(connection, user_id=session.user_id, is_open=True, limit=_EVENTS_SHOWN)
     if as_json:
-        print_json({"sources": sources, "queue": queue, "newest_events": newest})
+        print_json({"sources": sources, "queue": queue, "workflows": workflows, "newest_events": newest})
         return
     print_table(
         ["source", "type", "state", "last sync", "next sync", "backlog", "failures", "fresh", "cost this month"],
@@ -61,6 +62,10 @@ def print_status(session: Session, *, as_json: bool = False) -> None:
     print_line(
         f"Jobs: {queue.pending:,} pending, {queue.running:,} running, {queue.paused:,} paused,"
         f" {queue.needs_confirmation:,} to be confirmed. Cost this month: {queue.cost_this_month_usd:.4f} USD."
+    )
+    print_line(
+        f"Workflows: {workflows.pending:,} pending, {workflows.running:,} running, {workflows.waiting:,} waiting"
+        f" ({workflows.approvals:,} for an approval), {workflows.failed_today:,} failed in the last 24 hours."
     )
     if not queue.open_events:
         print_line("Events: none open.")

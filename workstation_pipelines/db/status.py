@@ -1,4 +1,4 @@
-"""How everything of a user stands, in two statements: a row for each data source, and one for the queue."""
+"""How everything of a user stands: a row for each data source, one for the queue, and one for workflows."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 
 from workstation_pipelines.model import UserId
+from workstation_pipelines.workflow_model import TenantId
 
 # Documents that another index config made than the one that wrote last: what changed settings leave to be done anew.
 _SOURCES = text(
@@ -78,4 +79,25 @@ def queue(connection: Connection, *, user_id: UserId) -> Row[Any]:
              WHERE user_id = :user_id AND status IN ('pending', 'running', 'paused', 'needs_confirmation')"""
         ),
         {"user_id": user_id},
+    ).one()
+
+
+def workflows(connection: Connection, *, user_id: UserId, tenant_id: TenantId) -> Row[Any]:
+    """Return how many executions of workflows are not over, how many steps ask for an approval, and what failed in a day."""
+    return connection.execute(
+        text(
+            """
+            SELECT count(*) FILTER (WHERE status = 'pending') AS pending,
+                   count(*) FILTER (WHERE status = 'running') AS running,
+                   count(*) FILTER (WHERE status = 'waiting') AS waiting,
+                   count(*) FILTER (WHERE status = 'failed') AS failed_today,
+                   (SELECT count(*) FROM app.workflow_steps
+                     WHERE user_id = :user_id AND tenant_id = :tenant_id AND status = 'waiting'
+                       AND wait_kind = 'approval' AND decision IS NULL) AS approvals
+              FROM app.workflow_executions
+             WHERE user_id = :user_id AND tenant_id = :tenant_id
+               AND (status IN ('pending', 'running', 'waiting')
+                    OR status = 'failed' AND completed_at > now() - interval '1 day')"""
+        ),
+        {"user_id": user_id, "tenant_id": tenant_id},
     ).one()

@@ -48,7 +48,8 @@ class ItemBlock(BaseModel):
 class ForEachConfig(BlockConfig):
     """`parallel` items are worked on at a time, each tried again up to `max_retries` times after an error that may pass.
 
-    With `collect` an item that fails for good is an error beside the results of the others.
+    With `collect` an item that fails for good is an error beside the results of the others. With `with_items` a result is
+    {"item", "output"}, for an expression cannot put two lists side by side.
     """
 
     items: Items
@@ -57,6 +58,7 @@ class ForEachConfig(BlockConfig):
     parallel: int = Field(default=1, ge=1, le=MOST_AT_A_TIME)
     max_retries: int = Field(default=2, ge=0, le=10)
     on_error: Literal["fail", "collect"] = "fail"
+    with_items: bool = False
 
 
 def run(call: BlockCall[ForEachConfig]) -> BlockResult:
@@ -121,8 +123,12 @@ class _Work:
         if self.errors and self.call.config.on_error == "fail":
             _raise_first(self.errors)
         errors = [_told(index, error) for index, error in sorted(self.errors.items())]
-        results = [self.outputs.get(index) for index in range(len(self.items))]
+        results = [self._shown(index) for index in range(len(self.items))]
         return BlockResult({"results": results, "errors": errors, "count": len(results)}, billed=tuple(self.billed))
+
+    def _shown(self, index: int) -> Json:
+        output = self.outputs.get(index)
+        return {"item": self.items[index], "output": output} if self.call.config.with_items else output
 
     def _take(self) -> int | None:
         with self.changed:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import TYPE_CHECKING
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Self
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from workstation_pipelines.db import data_sources, library
 from workstation_pipelines.model import Scope, SourceType
@@ -23,7 +23,7 @@ MOST_HITS = 50
 class SearchDocumentsConfig(BlockConfig):
     """What to look for, and where. A filter that is not given restricts nothing; an empty list lets nothing through.
 
-    `projects` and `tags` go by name, `sources` by name or id.
+    `projects` and `tags` go by name, `sources` by name or id. `modified_within_days` counts back from the search.
     """
 
     query: str = Field(min_length=1)
@@ -35,6 +35,13 @@ class SearchDocumentsConfig(BlockConfig):
     mime_types: list[str] | None = None
     modified_from: Moment | None = None
     modified_before: Moment | None = None
+    modified_within_days: float | None = Field(default=None, gt=0, le=36_600)
+
+    @model_validator(mode="after")
+    def _begins_once(self) -> Self:
+        if self.modified_from is not None and self.modified_within_days is not None:
+            raise ValueError("give either `modified_from` or `modified_within_days`")
+        return self
 
 
 def run(call: BlockCall[SearchDocumentsConfig]) -> BlockResult:
@@ -77,9 +84,14 @@ def _scope(call: BlockCall[SearchDocumentsConfig]) -> Scope:
         source_types=config.source_types,
         data_source_ids=source_ids,
         mime_types=config.mime_types,
-        modified_from=config.modified_from,
+        modified_from=_modified_from(call),
         modified_before=config.modified_before,
     )
+
+
+def _modified_from(call: BlockCall[SearchDocumentsConfig]) -> datetime | None:
+    days = call.config.modified_within_days
+    return call.config.modified_from if days is None else call.clock() - timedelta(days=days)
 
 
 def _as_json(hit: Hit) -> Json:
