@@ -28,7 +28,8 @@ hypothesis_settings.load_profile("machine")
 
 _HOME = pytest.StashKey[Path]()
 _VENDORS = ("GOOGLE_", "GMAIL_", "NOTION_", "SLACK_", "DROPBOX_", "ONEDRIVE_", "MICROSOFT_", "COMPOSIO_")
-_SETTINGS_PREFIXES = ("WORKSTATION_", "DATABASE_", "DAGSTER_", "PINECONE_", *_VENDORS)
+_BLOCKS = ("APIFY_", "APOLLO_")
+_SETTINGS_PREFIXES = ("WORKSTATION_", "DATABASE_", "DAGSTER_", "PINECONE_", *_VENDORS, *_BLOCKS)
 _MIGRATIONS = Path(__file__).resolve().parent.parent / "migrations"
 
 

@@ -205,8 +205,29 @@ class Settings(BaseSettings):
     microsoft_client_secret: SecretStr | None = Field(None, alias="MICROSOFT_CLIENT_SECRET")
     """Its secret; a public client has none."""
 
+    llm_url: str | None = Field(None, alias="WORKSTATION_LLM_URL")
+    """Base URL of the chat endpoint that `llm` blocks ask, ending before `/chat/completions`; it may be inside your network."""
+
+    llm_key: SecretStr | None = Field(None, alias="WORKSTATION_LLM_KEY")
+    """Bearer key of that endpoint; it goes nowhere else."""
+
+    llm_model: str | None = Field(None, alias="WORKSTATION_LLM_MODEL")
+    """The model of `llm` blocks whose workflow names none."""
+
+    apify_api_url: str = Field("https://api.apify.com", alias="APIFY_API_URL")
+    """Base URL of Apify, for `apify_actor` blocks."""
+
+    apify_token: SecretStr | None = Field(None, alias="APIFY_TOKEN")
+    """The token of one's account at Apify, for blocks that give none."""
+
+    apollo_api_url: str = Field("https://api.apollo.io", alias="APOLLO_API_URL")
+    """Base URL of Apollo, for `apollo_enrich` blocks."""
+
+    apollo_api_key: SecretStr | None = Field(None, alias="APOLLO_API_KEY")
+    """The key of one's account at Apollo, for blocks that give none."""
+
     composio_api_url: str = Field("https://backend.composio.dev", alias="COMPOSIO_API_URL")
-    """Base URL of Composio, for sources whose credentials it keeps."""
+    """Base URL of Composio, for sources whose credentials it keeps and `composio_tool` blocks."""
 
     composio_api_key: SecretStr | None = Field(None, alias="COMPOSIO_API_KEY")
     """The key of one's project at Composio."""
@@ -218,10 +239,13 @@ class Settings(BaseSettings):
     """How long what has had its day is kept, in days: JSON such as `{"tombstones": 30, "dagster_runs": 14}`."""
 
     prices: dict[str, Usd] = Field(default_factory=dict, alias="WORKSTATION_PRICES")
-    """USD for a million tokens by model, where the known price is wrong or there is none: JSON such as `{"bge-m3": 0.01}`."""
+    """USD for a million tokens by model, where the known price is wrong or there is none: JSON such as `{"bge-m3": 0.01}`.
+
+    `"<model>:output"` is for the tokens that a model writes, where they cost something else.
+    """
 
     fetch_http: bool = Field(False, alias="WORKSTATION_FETCH_HTTP")
-    """Lets URLs that a user wants processed be http; only https otherwise."""
+    """Lets URLs that a user wants processed, or that a block asks, be http; only https otherwise."""
 
     fetch_loopback: bool = Field(False, alias="WORKSTATION_FETCH_LOOPBACK")
     """Lets such URLs lead to this machine itself. For tests: on a server that others use it opens what listens there."""
@@ -281,6 +305,22 @@ class Settings(BaseSettings):
     def _for_dagster(cls, value: str | None) -> str | None:
         return value and with_driver(value, DAGSTER_DRIVER)
 
+    @field_validator("llm_url")
+    @classmethod
+    def _is_a_base_url(cls, value: str | None) -> str | None:
+        parts = urlsplit(value.strip()) if value else None
+        if parts is None or value is None:
+            return None
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or parts.username
+            or parts.query
+            or parts.fragment
+        ):
+            raise ValueError("is not a URL such as https://host/v1, without user and query")
+        return value.strip().rstrip("/")
+
     @field_validator("rates")
     @classmethod
     def _rates_are_of_vendors(cls, value: dict[str, float]) -> dict[str, float]:
@@ -290,7 +330,7 @@ class Settings(BaseSettings):
                 raise ValueError(f"`{key}` is not <source type>.<call>, such as gmail.units")
         return value
 
-    @field_validator("composio_api_url", "pinecone_url")
+    @field_validator("apify_api_url", "apollo_api_url", "composio_api_url", "pinecone_url")
     @classmethod
     def _gets_a_key_safely(cls, value: str) -> str:
         return safe_url(value)

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 
 MILLION = 1_000_000
 
 _OPENAI_URL = "https://api.openai.com/v1"
+_OUTPUT = ":output"
+
+
+@dataclass(frozen=True, slots=True)
+class ChatPrice:
+    """USD for one token read and one written; None when nobody knows."""
+
+    input_token: Decimal | None
+    output_token: Decimal | None
+
+    def of(self, *, input_tokens: int, output_tokens: int) -> Decimal:
+        """USD; what is not known counts 0."""
+        return input_tokens * (self.input_token or Decimal(0)) + output_tokens * (self.output_token or Decimal(0))
 
 
 def embedding_price(
@@ -34,3 +48,28 @@ def snapshot_price(model: str, *, base_url: str) -> Decimal | None:
     except LookupError:
         return None
     return found.total_price / MILLION
+
+
+def chat_price(
+    model: str, *, base_url: str, prices: Mapping[str, Decimal], input_tokens: int, output_tokens: int
+) -> ChatPrice:
+    """Return what a chat model takes at an endpoint; the number of tokens counts, since long prompts may cost more each.
+
+    `prices` are USD for a million tokens by model, `<model>:output` those it writes; where that is missing the one price is
+    for both. The snapshot knows vendors by their `base_url`.
+    """
+    if model in prices:
+        return ChatPrice(prices[model] / MILLION, prices.get(model + _OUTPUT, prices[model]) / MILLION)
+    from genai_prices import Usage, calc_price  # takes 0.4 s to import
+
+    read, written = max(input_tokens, 1), max(output_tokens, 1)
+    try:
+        found = calc_price(Usage(input_tokens=read, output_tokens=written), model, provider_api_url=base_url)
+    except LookupError:
+        return ChatPrice(None, None)
+    return ChatPrice(_each(found.input_price, read), _each(found.output_price, written))
+
+
+def _each(price: Decimal, tokens: int) -> Decimal:
+    """Without the digits that only the division made."""
+    return round(price / tokens, 15).normalize()

@@ -46,6 +46,22 @@ def fitting(limits: Sequence[Limit], wanted: Sequence[Wanted], token_price: Deci
     return len(wanted), None
 
 
+def check_call(
+    database: Database, *, user_id: UserId, tokens: int, token_price: Decimal | None, what: str, again: str
+) -> None:
+    """Raise BudgetReachedError when a single call, `what`, of about so many tokens does not fit into the user's budgets.
+
+    Those for a run, or for one source, are not of it.
+    """
+    with database.transaction_with_rls(user_id) as connection:
+        limits = budgets.limits(connection, user_id=user_id, data_source_id=None)
+    _, passed = fitting(
+        [limit for limit in limits if limit.period is not BudgetPeriod.RUN], [Wanted(tokens)], token_price
+    )
+    if passed is not None:
+        raise BudgetReachedError(_told(passed, tokens, again, what), wait_s=passed.wait_s)
+
+
 class Allowance:
     """The budgets of one run. `settle` commits what the run has embedded so far, so that it is counted."""
 
@@ -123,7 +139,7 @@ class SharedAllowance:
             yield
 
 
-def _told(limit: Limit, tokens: int, again: str) -> str:
+def _told(limit: Limit, tokens: int, again: str, what: str = "the next document") -> str:
     scope = "of this source" if limit.data_source_id is not None else "of yours"
     ahead = (
         "the next run has a new one"
@@ -132,7 +148,7 @@ def _told(limit: Limit, tokens: int, again: str) -> str:
     )
     return (
         f"the budget {scope} of {_amount(limit.amount, limit.unit)} a {limit.period} has {_amount(limit.spent, limit.unit)}"
-        f" spent, and the next document takes {tokens:,} tokens:"
+        f" spent, and {what} takes {tokens:,} tokens:"
         f" {ahead}, or raise it (`workstation budget set`) and {again}"
     )
 
