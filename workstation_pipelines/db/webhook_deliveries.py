@@ -144,6 +144,28 @@ def add_test(
     )
 
 
+def add_message(
+    connection: Connection,
+    *,
+    user_id: UserId,
+    webhook_id: UUID,
+    delivery_id: WebhookDeliveryId,
+    payload: Mapping[str, Any],
+) -> bool:
+    """Queue what a workflow tells, due at once; False, and nothing is changed, when that delivery is there already.
+
+    It counts as the opening of something, though no event stands behind it.
+    """
+    added = connection.execute(
+        text(
+            """INSERT INTO app.webhook_deliveries (id, user_id, webhook_id, occasion, payload)
+               VALUES (:id, :user_id, :webhook_id, 'opened', :payload) ON CONFLICT (id) DO NOTHING"""
+        ).bindparams(bindparam("payload", type_=JSONB)),
+        {"id": delivery_id, "user_id": user_id, "webhook_id": webhook_id, "payload": dict(payload)},
+    )
+    return added.rowcount == 1
+
+
 def get(connection: Connection, *, user_id: UserId, delivery_id: UUID) -> Row[Any]:
     """Return how a delivery stands."""
     return connection.execute(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Collection
 from typing import Any
@@ -19,13 +18,13 @@ from workstation_pipelines.model import Clock
 from workstation_pipelines.sources.http_body import json_value
 from workstation_pipelines.sources.http_errors import retry_after_s
 from workstation_pipelines.workflows.outbound import Incoming, in_doubt
+from workstation_pipelines.workflows.redaction import redacted
 
-HIDDEN = "[hidden]"
 _CODE = re.compile(r"[A-Za-z][\w.-]{0,63}")
-_LEAST_SECRET = 4
-"""Shorter ones would be found in any text."""
 _RATE_LIMIT_WAIT_S = 10.0
 _BUSY = (408, 425)
+_USED_UP = ("insufficient_quota", "billing_hard_limit_reached")
+"""Codes of a 429 that no waiting mends."""
 
 
 def refusal(
@@ -43,6 +42,8 @@ def refusal(
     status, code = answer.status, error_code(answer.body, secrets)
     what = f"{answer.who} answered {status}{f' ({code})' if code else ''}"
     wait_s = retry_after_s(answer.headers, clock, default_s=-1.0)
+    if status == 429 and code in _USED_UP:
+        return InvalidRequestError(f"{what}: the account has nothing left to spend, raise that or use another key")
     if status == 429 or (status == 503 and wait_s >= 0):
         wait_s = wait_s if wait_s >= 0 else _RATE_LIMIT_WAIT_S
         return RateLimitedError(f"{what}: it asks to wait {wait_s:.0f} s", wait_s=wait_s)
@@ -87,25 +88,28 @@ def json_in(answer: Incoming, *, is_repeatable: bool = True, secrets: Collection
 
     Raises UnexpectedReplyError for anything else, such as a login page.
     """
-    body = hidden(answer.body, secrets)
     try:
-        return storable(json_value(body)) if body.strip() else None
+        return redacted(storable(json_value(answer.body)), secrets) if answer.body.strip() else None
     except (ValueError, RecursionError):
         kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
         named = f" but {kind}" if re.fullmatch(r"[a-z]+/[a-z0-9.+-]{1,40}", kind) and "json" not in kind else ""
-        what = f"{answer.who} answered {answer.status}, and not with JSON{named}"
-        if not is_repeatable:
-            raise in_doubt(answer.who, what) from None
-        raise UnexpectedReplyError(f"{what}: try it again later, or check the address", wait_s=5.0) from None
+        raise misunderstood(answer, f"it is not JSON{named}", is_repeatable=is_repeatable) from None
 
 
-def hidden(body: bytes, secrets: Collection[str]) -> bytes:
-    """Return a body without the secrets that its sender repeats, plain or as JSON has them."""
-    for secret in secrets:
-        if len(secret) >= _LEAST_SECRET:
-            for form in {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1]}:
-                body = body.replace(form.encode("utf-8", "surrogatepass"), HIDDEN.encode())
-    return body
+def json_of(text: str) -> Any:
+    """Return the JSON in a text as it can be stored. Raises ValueError when it is none."""
+    try:
+        return storable(json_value(text.encode("utf-8", "surrogatepass")))
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def misunderstood(answer: Incoming, why: str, *, is_repeatable: bool = True) -> WorkstationError:
+    """The error of an answer that is not what it should be; `why` is ours, not the vendor's."""
+    what = f"{answer.who} answered {answer.status}, and cannot be understood: {why}"
+    if not is_repeatable:
+        return in_doubt(answer.who, what)
+    return UnexpectedReplyError(f"{what}; try it again later, or check the address", wait_s=5.0)
 
 
 def storable(value: Any) -> Any:

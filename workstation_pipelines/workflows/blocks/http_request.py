@@ -22,6 +22,7 @@ from workstation_pipelines.workflow_model import BlockResult
 from workstation_pipelines.workflows import answers
 from workstation_pipelines.workflows.blocks.contract import BlockCall, BlockConfig
 from workstation_pipelines.workflows.outbound import MOST_BYTES, Incoming, Outbound, Outgoing, too_long
+from workstation_pipelines.workflows.redaction import redacted
 
 _REPEATABLE = frozenset(("GET", "HEAD", "PUT", "DELETE"))
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,200}")
@@ -143,12 +144,12 @@ def _parsed(config: HttpRequestConfig, answer: Incoming, secrets: frozenset[str]
         return answers.json_in(answer, secrets=secrets, is_repeatable=is_repeatable)
     if config.parse == "base64":
         return base64.b64encode(answer.body).decode("ascii")
-    return answers.text_of(answers.hidden(answer.body, secrets))
+    return redacted(answers.text_of(answer.body), secrets)
 
 
 def _told(headers: httpx.Headers, secrets: frozenset[str]) -> dict[str, str]:
     return {
-        name.lower(): answers.text_of(answers.hidden(value.encode("utf-8", "replace"), secrets))
+        name.lower(): redacted(answers.text_of(value), secrets)
         for name, value in headers.items()
         if not _NOT_TOLD.search(name) and len(value) <= _MOST_HEADER_CHARACTERS
     }
