@@ -112,7 +112,11 @@ class Severity(StrEnum):
 
 
 class EventKind(StrEnum):
-    """What somebody should know of. The first six concern a data source; triggers write the first five."""
+    """What somebody should know of. The first six concern a data source; triggers write the first five.
+
+    Triggers write those of workflows, too. The end of an execution is a notice to webhooks alone, but for a failure, which is
+    also an event until the workflow completes again.
+    """
 
     SYNC_FAILED = "sync_failed"
     SYNC_PAUSED = "sync_paused"
@@ -123,6 +127,10 @@ class EventKind(StrEnum):
     INDEX_DRIFTED = "index_drifted"
     WEBHOOK_GIVEN_UP = "webhook_given_up"
     WEBHOOK_DISABLED = "webhook_disabled"
+    APPROVAL_NEEDED = "approval_needed"
+    WORKFLOW_COMPLETED = "workflow_completed"
+    WORKFLOW_FAILED = "workflow_failed"
+    WORKFLOW_CANCELLED = "workflow_cancelled"
 
 
 class ChangeKind(StrEnum):

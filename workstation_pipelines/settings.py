@@ -87,6 +87,9 @@ class RetentionDays(BaseModel):
     sync_jobs: int = Field(90, ge=1, le=3650)
     """Jobs that have ended; the newest of each source are kept in any case."""
 
+    workflow_executions: int = Field(90, ge=1, le=3650)
+    """Executions of workflows that have ended, with their steps and timelines."""
+
     failures: int = Field(30, ge=1, le=3650)
     """Failures of items that were resolved since."""
 

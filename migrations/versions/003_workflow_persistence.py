@@ -65,6 +65,9 @@ CREATE INDEX workflow_executions_newest ON app.workflow_executions (tenant_id, u
 CREATE INDEX workflow_executions_workflow
     ON app.workflow_executions (tenant_id, user_id, workflow_id, created_at DESC, id DESC);
 CREATE INDEX workflow_executions_version ON app.workflow_executions (tenant_id, user_id, workflow_version_id);
+-- For housekeeping, which goes from user to user, and through the tenants of each.
+CREATE INDEX workflow_executions_ended ON app.workflow_executions (user_id, tenant_id, completed_at)
+    WHERE completed_at IS NOT NULL;
 CREATE INDEX workflow_executions_open ON app.workflow_executions (status, created_at)
     WHERE status IN ('pending', 'running', 'waiting');
 
@@ -197,6 +200,292 @@ SELECT e.id, e.tenant_id, e.user_id, e.workflow_id, e.workflow_version_id, e.ver
 GRANT SELECT ON app.workflow_execution_summary TO wp_app;
 """
 
+# Whatever writes them: what is over stays as it ended, numbers of attempts and runs only grow, and an execution keeps the
+# definition and the input that it began with.
+GUARDS = """
+CREATE FUNCTION app.refuse_change() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION '% %: %', TG_TABLE_NAME, OLD.id, TG_ARGV[0] USING ERRCODE = '55000';
+END $$;
+CREATE TRIGGER keep_end BEFORE UPDATE OF status ON app.workflow_executions FOR EACH ROW
+    WHEN (OLD.status IN ('completed', 'failed', 'cancelled') AND NEW.status <> OLD.status)
+    EXECUTE FUNCTION app.refuse_change('it is over and stays so');
+CREATE TRIGGER keep_begin BEFORE UPDATE OF definition, input ON app.workflow_executions FOR EACH ROW
+    WHEN (NEW.definition <> OLD.definition OR NEW.input <> OLD.input)
+    EXECUTE FUNCTION app.refuse_change('its definition and input stay as it began with them');
+CREATE TRIGGER keep_number BEFORE UPDATE OF run_number ON app.workflow_executions FOR EACH ROW
+    WHEN (NEW.run_number < OLD.run_number) EXECUTE FUNCTION app.refuse_change('the number of its runs only grows');
+CREATE TRIGGER keep_end BEFORE UPDATE OF is_closed ON app.workflow_runs FOR EACH ROW
+    WHEN (OLD.is_closed AND NOT NEW.is_closed) EXECUTE FUNCTION app.refuse_change('it is closed and stays so');
+CREATE TRIGGER keep_end BEFORE UPDATE OF status ON app.workflow_steps FOR EACH ROW
+    WHEN (OLD.status IN ('completed', 'failed', 'skipped', 'cancelled') AND NEW.status <> OLD.status)
+    EXECUTE FUNCTION app.refuse_change('it is over and stays so');
+CREATE TRIGGER keep_number BEFORE UPDATE OF attempts ON app.workflow_steps FOR EACH ROW
+    WHEN (NEW.attempts < OLD.attempts) EXECUTE FUNCTION app.refuse_change('the number of its attempts only grows');
+CREATE TRIGGER keep_end BEFORE UPDATE OF status ON app.block_executions FOR EACH ROW
+    WHEN (OLD.status <> 'running' AND NEW.status <> OLD.status)
+    EXECUTE FUNCTION app.refuse_change('it is over and stays so');
+"""
+
+# All SECURITY DEFINER, as those of sync_jobs: the rows they write are the database's own, and a cascade may reach them.
+# Costs go from an attempt to its step and on to its execution. Once a statement, so that ending a large execution writes
+# its row once; and a statement that changes nothing would set off the next.
+NOTE_ATTEMPTS = """
+CREATE FUNCTION app.note_attempts() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        IF EXISTS (SELECT FROM changed n WHERE n.input_tokens <> 0 OR n.output_tokens <> 0 OR n.cost <> 0) THEN
+            UPDATE app.workflow_steps s
+               SET input_tokens = s.input_tokens + d.input_tokens, output_tokens = s.output_tokens + d.output_tokens,
+                   cost = s.cost + d.cost
+              FROM (SELECT n.step_id, sum(n.input_tokens) AS input_tokens, sum(n.output_tokens) AS output_tokens,
+                           sum(n.cost) AS cost FROM changed n GROUP BY n.step_id) d
+             WHERE s.id = d.step_id;
+        END IF;
+        INSERT INTO app.timeline_events (id, tenant_id, user_id, execution_id, kind, node_id, attempt, dagster_run_id)
+        SELECT gen_random_uuid(), n.tenant_id, n.user_id, n.execution_id, 'attempt.' || n.status, n.node_id, n.attempt,
+               n.dagster_run_id
+          FROM changed n ORDER BY n.started_at, n.node_id;
+    ELSE
+        IF EXISTS (SELECT FROM changed n JOIN before o USING (id)
+                    WHERE (n.input_tokens, n.output_tokens, n.cost) <> (o.input_tokens, o.output_tokens, o.cost)) THEN
+            UPDATE app.workflow_steps s
+               SET input_tokens = s.input_tokens + d.input_tokens, output_tokens = s.output_tokens + d.output_tokens,
+                   cost = s.cost + d.cost
+              FROM (SELECT n.step_id, sum(n.input_tokens - o.input_tokens) AS input_tokens,
+                           sum(n.output_tokens - o.output_tokens) AS output_tokens, sum(n.cost - o.cost) AS cost
+                      FROM changed n JOIN before o USING (id) GROUP BY n.step_id) d
+             WHERE s.id = d.step_id;
+        END IF;
+        INSERT INTO app.timeline_events (id, tenant_id, user_id, execution_id, kind, node_id, attempt, detail,
+                                         dagster_run_id)
+        SELECT gen_random_uuid(), n.tenant_id, n.user_id, n.execution_id, 'attempt.' || n.status, n.node_id, n.attempt,
+               jsonb_strip_nulls(jsonb_build_object('error_class', nullif(n.error_class, ''))), n.dagster_run_id
+          FROM changed n JOIN before o USING (id) WHERE n.status <> o.status ORDER BY n.started_at, n.node_id;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_inserted AFTER INSERT ON app.block_executions REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION app.note_attempts();
+CREATE TRIGGER note_updated AFTER UPDATE ON app.block_executions REFERENCING OLD TABLE AS before NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION app.note_attempts();
+"""
+
+# A step that is copied from another execution is over when it is inserted. An approval is asked for by an event, which is
+# resolved when it was decided, or the step waits no more.
+NOTE_STEPS = """
+CREATE FUNCTION app.note_steps() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    step record;
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        UPDATE app.workflow_executions e
+           SET steps_over = e.steps_over + d.steps_over,
+               progress_percentage = least(100, round(100.0 * (e.steps_over + d.steps_over) / greatest(e.steps_total, 1), 2)),
+               input_tokens = e.input_tokens + d.input_tokens, output_tokens = e.output_tokens + d.output_tokens,
+               cost = e.cost + d.cost
+          FROM (SELECT n.execution_id, sum(n.input_tokens) AS input_tokens, sum(n.output_tokens) AS output_tokens,
+                       sum(n.cost) AS cost,
+                       count(*) FILTER (WHERE n.status IN ('completed', 'failed', 'skipped', 'cancelled')) AS steps_over
+                  FROM changed n GROUP BY n.execution_id) d
+         WHERE e.id = d.execution_id
+           AND (d.steps_over <> 0 OR d.input_tokens <> 0 OR d.output_tokens <> 0 OR d.cost <> 0);
+        INSERT INTO app.timeline_events (id, tenant_id, user_id, execution_id, kind, node_id, detail)
+        SELECT gen_random_uuid(), n.tenant_id, n.user_id, n.execution_id,
+               CASE WHEN n.reused_from_execution_id IS NULL THEN 'step.' || n.status ELSE 'step.reused' END, n.node_id,
+               jsonb_strip_nulls(jsonb_build_object('from_execution_id', n.reused_from_execution_id))
+          FROM changed n WHERE n.status <> 'pending' ORDER BY n.ordinal;
+        RETURN NULL;
+    END IF;
+    UPDATE app.workflow_executions e
+       SET steps_over = e.steps_over + d.steps_over,
+           progress_percentage = least(100, round(100.0 * (e.steps_over + d.steps_over) / greatest(e.steps_total, 1), 2)),
+           input_tokens = e.input_tokens + d.input_tokens, output_tokens = e.output_tokens + d.output_tokens,
+           cost = e.cost + d.cost
+      FROM (SELECT n.execution_id, sum(n.input_tokens - o.input_tokens) AS input_tokens,
+                   sum(n.output_tokens - o.output_tokens) AS output_tokens, sum(n.cost - o.cost) AS cost,
+                   count(*) FILTER (WHERE n.status IN ('completed', 'failed', 'skipped', 'cancelled'))
+                   - count(*) FILTER (WHERE o.status IN ('completed', 'failed', 'skipped', 'cancelled')) AS steps_over
+              FROM changed n JOIN before o USING (id) GROUP BY n.execution_id) d
+     WHERE e.id = d.execution_id
+       AND (d.steps_over <> 0 OR d.input_tokens <> 0 OR d.output_tokens <> 0 OR d.cost <> 0);
+    INSERT INTO app.timeline_events (id, tenant_id, user_id, execution_id, kind, node_id, attempt, detail)
+    SELECT gen_random_uuid(), n.tenant_id, n.user_id, n.execution_id, 'step.' || n.status, n.node_id,
+           nullif(n.attempts, 0), jsonb_strip_nulls(jsonb_build_object(
+               'error_class', nullif(n.error_class, ''), 'reason', n.skip_reason,
+               'waits_for', CASE WHEN n.status = 'waiting' THEN n.wait_kind END,
+               'until', CASE WHEN n.status = 'waiting' THEN n.wait_until END))
+      FROM changed n JOIN before o USING (id) WHERE n.status <> o.status ORDER BY n.ordinal;
+    INSERT INTO app.timeline_events (id, tenant_id, user_id, execution_id, kind, node_id, detail)
+    SELECT gen_random_uuid(), n.tenant_id, n.user_id, n.execution_id, 'step.decided', n.node_id,
+           jsonb_strip_nulls(jsonb_build_object('approved', n.decision -> 'approved', 'expired', n.decision -> 'expired',
+                                                'status', n.decision -> 'status'))
+      FROM changed n JOIN before o USING (id) WHERE n.decision IS NOT NULL AND o.decision IS NULL ORDER BY n.ordinal;
+    FOR step IN
+        SELECT n.user_id, n.tenant_id, n.id, n.execution_id, n.node_id, n.wait_until,
+               n.status = 'waiting' AND n.decision IS NULL AS is_asked
+          FROM changed n JOIN before o USING (id)
+         WHERE n.wait_kind = 'approval' AND (n.status, n.decision IS NULL) <> (o.status, o.decision IS NULL)
+           AND 'waiting' IN (n.status, o.status) ORDER BY n.ordinal
+    LOOP
+        IF step.is_asked THEN
+            PERFORM app.open_event(gen_random_uuid(), step.user_id, 'approval_needed', 'warning', NULL, NULL,
+                'step ' || step.node_id || ' of execution ' || step.execution_id || ' waits for an approval',
+                jsonb_strip_nulls(jsonb_build_object(
+                    'execution_id', step.execution_id, 'step_id', step.id, 'node_id', step.node_id,
+                    'tenant_id', step.tenant_id, 'until', step.wait_until)),
+                'approval_needed:' || step.execution_id || ':' || step.node_id);
+        ELSE
+            UPDATE app.events SET resolved_at = now()
+             WHERE user_id = step.user_id AND resolved_at IS NULL
+               AND dedup_key = 'approval_needed:' || step.execution_id || ':' || step.node_id;
+        END IF;
+    END LOOP;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_inserted AFTER INSERT ON app.workflow_steps REFERENCING NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION app.note_steps();
+CREATE TRIGGER note_updated AFTER UPDATE ON app.workflow_steps REFERENCING OLD TABLE AS before NEW TABLE AS changed
+    FOR EACH STATEMENT EXECUTE FUNCTION app.note_steps();
+"""
+
+# The end of an execution is counted, told to the webhooks that asked for it, and remembered while the workflow fails.
+NOTE_EXECUTIONS = """
+CREATE FUNCTION app.note_execution() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+BEGIN
+    INSERT INTO app.timeline_events (id, tenant_id, user_id, execution_id, kind, detail, dagster_run_id)
+    VALUES (gen_random_uuid(), NEW.tenant_id, NEW.user_id, NEW.id, 'execution.' || NEW.status,
+            jsonb_strip_nulls(jsonb_build_object(
+                'error_class', nullif(NEW.error_class, ''), 'run_number', nullif(NEW.run_number, 0))),
+            NEW.dagster_run_id);
+    IF TG_OP = 'INSERT' OR NEW.status NOT IN ('completed', 'failed', 'cancelled') THEN
+        RETURN NULL;
+    END IF;
+    UPDATE app.workflows
+       SET total_executions = total_executions + 1,
+           completed_executions = completed_executions + (NEW.status = 'completed')::int,
+           failed_executions = failed_executions + (NEW.status = 'failed')::int,
+           cancelled_executions = cancelled_executions + (NEW.status = 'cancelled')::int,
+           total_duration_s = total_duration_s
+               + extract(epoch FROM NEW.completed_at - coalesce(NEW.started_at, NEW.completed_at)),
+           total_cost = total_cost + NEW.cost, total_tokens = total_tokens + NEW.input_tokens + NEW.output_tokens,
+           last_executed_at = greatest(last_executed_at, NEW.completed_at)
+     WHERE id = NEW.workflow_id;
+    IF NEW.status = 'failed' THEN
+        PERFORM app.open_event(gen_random_uuid(), NEW.user_id, 'workflow_failed', 'error', NULL, NULL,
+            'execution ' || NEW.id || ' failed' || coalesce(': ' || nullif(NEW.error_class, ''), ''),
+            jsonb_build_object('workflow_id', NEW.workflow_id, 'execution_id', NEW.id, 'tenant_id', NEW.tenant_id),
+            'workflow_failed:' || NEW.workflow_id);
+    ELSIF NEW.status = 'completed' THEN
+        UPDATE app.events SET resolved_at = now()
+         WHERE user_id = NEW.user_id AND dedup_key = 'workflow_failed:' || NEW.workflow_id AND resolved_at IS NULL;
+    END IF;
+    INSERT INTO app.webhook_deliveries (id, user_id, webhook_id, occasion, payload)
+    SELECT gen_random_uuid(), w.user_id, w.id, 'notice', jsonb_build_object(
+               'type', 'workflow_' || NEW.status, 'timestamp', now(),
+               'data', jsonb_build_object('kind', 'workflow_' || NEW.status, 'execution_id', NEW.id,
+                   'workflow_id', NEW.workflow_id, 'workflow_version', NEW.version, 'status', NEW.status,
+                   'error_class', NEW.error_class, 'trigger', NEW.trigger, 'cost_usd', NEW.cost,
+                   'input_tokens', NEW.input_tokens, 'output_tokens', NEW.output_tokens,
+                   'duration_s', extract(epoch FROM NEW.completed_at - NEW.started_at),
+                   'created_at', NEW.created_at, 'completed_at', NEW.completed_at))
+      FROM app.webhooks w
+     WHERE w.user_id = NEW.user_id AND w.is_active AND w.kinds && ARRAY['workflow_' || NEW.status, '*']
+       FOR KEY SHARE;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER note_inserted AFTER INSERT ON app.workflow_executions
+    FOR EACH ROW EXECUTE FUNCTION app.note_execution();
+CREATE TRIGGER note_status AFTER UPDATE OF status ON app.workflow_executions FOR EACH ROW
+    WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION app.note_execution();
+
+-- Nobody can decide or mend what is gone.
+CREATE FUNCTION app.forget_execution_events() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    UPDATE app.events SET resolved_at = now()
+     WHERE user_id = OLD.user_id AND resolved_at IS NULL
+       AND CASE TG_TABLE_NAME WHEN 'workflows' THEN dedup_key = 'workflow_failed:' || OLD.id
+           ELSE kind = 'approval_needed' AND starts_with(dedup_key, 'approval_needed:' || OLD.id || ':') END;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER forget_events AFTER DELETE ON app.workflow_executions FOR EACH ROW
+    WHEN (OLD.status IN ('pending', 'running', 'waiting')) EXECUTE FUNCTION app.forget_execution_events();
+CREATE TRIGGER forget_events AFTER DELETE ON app.workflows FOR EACH ROW
+    WHEN (OLD.failed_executions > 0) EXECUTE FUNCTION app.forget_execution_events();
+"""
+
+# Every failure is told as a notice, so the event that the first one opens tells nobody once more. An approval says whose.
+OCCASIONS = """
+ALTER TABLE app.webhook_deliveries DROP CONSTRAINT webhook_deliveries_occasion_check,
+    ADD CONSTRAINT webhook_deliveries_occasion_check CHECK (occasion IN ('opened', 'resolved', 'test', 'notice'));
+"""
+QUEUE_DELIVERIES = """
+CREATE OR REPLACE FUNCTION app.queue_deliveries() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET timezone = 'UTC' AS $$
+DECLARE
+    said CONSTANT text := CASE TG_OP WHEN 'INSERT' THEN 'opened' ELSE 'resolved' END;
+BEGIN
+    IF NEW.kind = 'workflow_failed' THEN
+        RETURN NULL;
+    END IF;
+    INSERT INTO app.webhook_deliveries (id, user_id, webhook_id, event_id, occasion, payload)
+    SELECT gen_random_uuid(), w.user_id, w.id, NEW.id, said, jsonb_build_object(
+               'type', NEW.kind || '.' || said, 'timestamp', now(),
+               'data', jsonb_build_object('event_id', NEW.id, 'kind', NEW.kind, 'severity', NEW.severity,
+                   'message', NEW.message, 'data_source_id', NEW.data_source_id, 'sync_job_id', NEW.sync_job_id,
+                   'occurrences', NEW.occurrences, 'created_at', NEW.created_at, 'resolved_at', NEW.resolved_at)
+               || CASE NEW.kind WHEN 'approval_needed' THEN NEW.detail ELSE '{}' END)
+      FROM app.webhooks w
+     WHERE w.user_id = NEW.user_id AND w.is_active AND w.kinds && ARRAY[NEW.kind, '*']
+       AND NEW.detail ->> 'webhook_id' IS DISTINCT FROM w.id::text
+       FOR KEY SHARE;
+    RETURN NULL;
+END $$;
+"""
+
+# Deferred, so that the lock of the user's audit log is the last that a transaction takes, and held for its commit alone.
+AUDIT = """
+CREATE FUNCTION app.audit_workflow_status() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    execution uuid;
+    detail jsonb;
+BEGIN
+    IF TG_TABLE_NAME = 'workflow_executions' THEN
+        execution := NEW.id;
+        detail := jsonb_build_object('workflow_id', NEW.workflow_id, 'version', NEW.version, 'trigger', NEW.trigger,
+                                     'run_number', NEW.run_number, 'cancel_requested', NEW.cancel_requested);
+    ELSIF TG_TABLE_NAME = 'workflow_steps' THEN
+        execution := NEW.execution_id;
+        detail := jsonb_build_object('step_id', NEW.id, 'node_id', NEW.node_id, 'attempt', NEW.attempts);
+    ELSE
+        execution := NEW.execution_id;
+        detail := jsonb_build_object('attempt_id', NEW.id, 'node_id', NEW.node_id, 'attempt', NEW.attempt);
+    END IF;
+    PERFORM app.audit_append_for(NEW.user_id, jsonb_build_array(jsonb_build_object(
+        'action', TG_ARGV[0] || '.' || NEW.status, 'subject', 'execution:' || execution, 'detail', detail)));
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER audit_inserted AFTER INSERT ON app.workflow_executions DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION app.audit_workflow_status('execution');
+CREATE CONSTRAINT TRIGGER audit_status AFTER UPDATE OF status, cancel_requested ON app.workflow_executions
+    DEFERRABLE INITIALLY DEFERRED FOR EACH ROW
+    WHEN (OLD.status <> NEW.status OR OLD.cancel_requested <> NEW.cancel_requested)
+    EXECUTE FUNCTION app.audit_workflow_status('execution');
+CREATE CONSTRAINT TRIGGER audit_inserted AFTER INSERT ON app.workflow_steps DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (NEW.status <> 'pending') EXECUTE FUNCTION app.audit_workflow_status('step');
+CREATE CONSTRAINT TRIGGER audit_status AFTER UPDATE OF status ON app.workflow_steps DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION app.audit_workflow_status('step');
+CREATE CONSTRAINT TRIGGER audit_inserted AFTER INSERT ON app.block_executions DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION app.audit_workflow_status('attempt');
+CREATE CONSTRAINT TRIGGER audit_status AFTER UPDATE OF status ON app.block_executions DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (OLD.status <> NEW.status) EXECUTE FUNCTION app.audit_workflow_status('attempt');
+"""
+
 # What starts and follows runs for everybody: ids and times, nothing else.
 ACROSS_USERS = """
 CREATE FUNCTION app.execution_owner(execution uuid) RETURNS TABLE (user_id text, tenant_id text)
@@ -234,7 +523,89 @@ $$ SELECT r.id, r.execution_id, r.user_id, r.tenant_id, r.created_at FROM app.wo
     WHERE NOT r.is_closed ORDER BY r.created_at, r.id LIMIT at_most $$;
 """
 
+TRIGGER_GRANTS = """
+GRANT SELECT (steps_total, steps_over, input_tokens, output_tokens, cost),
+      UPDATE (steps_over, progress_percentage, input_tokens, output_tokens, cost) ON app.workflow_executions TO wp_counter;
+GRANT SELECT (input_tokens, output_tokens, cost), UPDATE (input_tokens, output_tokens, cost)
+    ON app.workflow_steps TO wp_counter;
+GRANT SELECT (id, total_executions, completed_executions, failed_executions, cancelled_executions, total_duration_s,
+              total_cost, total_tokens, last_executed_at),
+      UPDATE (total_executions, completed_executions, failed_executions, cancelled_executions, total_duration_s, total_cost,
+              total_tokens, last_executed_at) ON app.workflows TO wp_counter;
+GRANT INSERT (id, tenant_id, user_id, execution_id, kind, node_id, attempt, detail, dagster_run_id)
+    ON app.timeline_events TO wp_counter;
+ALTER FUNCTION app.note_attempts() OWNER TO wp_counter;
+ALTER FUNCTION app.note_steps() OWNER TO wp_counter;
+ALTER FUNCTION app.note_execution() OWNER TO wp_counter;
+ALTER FUNCTION app.forget_execution_events() OWNER TO wp_counter;
+ALTER FUNCTION app.audit_workflow_status() OWNER TO wp_counter;
+REVOKE EXECUTE ON FUNCTION app.note_attempts(), app.note_steps(), app.note_execution(), app.forget_execution_events(),
+    app.audit_workflow_status(), app.refuse_change() FROM PUBLIC;
+"""
+
+# For housekeeping, which is done for everybody. Loose index scans: one step a user or tenant, however many rows each has.
+HOUSEKEEPING = """
+CREATE OR REPLACE FUNCTION app.users_with_rows(after text, at_most integer) RETURNS TABLE (user_id text)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+WITH RECURSIVE
+    of_documents AS (
+        (SELECT r.user_id FROM app.documents r WHERE r.user_id > after ORDER BY r.user_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT r.user_id FROM app.documents r WHERE r.user_id > o.user_id ORDER BY r.user_id LIMIT 1)
+          FROM of_documents o WHERE o.user_id IS NOT NULL),
+    of_data_sources AS (
+        (SELECT r.user_id FROM app.data_sources r WHERE r.user_id > after ORDER BY r.user_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT r.user_id FROM app.data_sources r WHERE r.user_id > o.user_id ORDER BY r.user_id LIMIT 1)
+          FROM of_data_sources o WHERE o.user_id IS NOT NULL),
+    of_processing_jobs AS (
+        (SELECT r.user_id FROM app.processing_jobs r WHERE r.user_id > after ORDER BY r.user_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT r.user_id FROM app.processing_jobs r WHERE r.user_id > o.user_id ORDER BY r.user_id LIMIT 1)
+          FROM of_processing_jobs o WHERE o.user_id IS NOT NULL),
+    of_uploads AS (
+        (SELECT r.user_id FROM app.uploads r WHERE r.user_id > after ORDER BY r.user_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT r.user_id FROM app.uploads r WHERE r.user_id > o.user_id ORDER BY r.user_id LIMIT 1)
+          FROM of_uploads o WHERE o.user_id IS NOT NULL),
+    of_executions AS (
+        (SELECT r.user_id FROM app.workflow_executions r WHERE r.completed_at IS NOT NULL AND r.user_id > after
+          ORDER BY r.user_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT r.user_id FROM app.workflow_executions r WHERE r.completed_at IS NOT NULL AND r.user_id > o.user_id
+                 ORDER BY r.user_id LIMIT 1)
+          FROM of_executions o WHERE o.user_id IS NOT NULL)
+SELECT seen.user_id FROM (
+    (SELECT o.user_id FROM of_documents o WHERE o.user_id IS NOT NULL LIMIT at_most)
+    UNION
+    (SELECT o.user_id FROM of_data_sources o WHERE o.user_id IS NOT NULL LIMIT at_most)
+    UNION
+    (SELECT o.user_id FROM of_processing_jobs o WHERE o.user_id IS NOT NULL LIMIT at_most)
+    UNION
+    (SELECT o.user_id FROM of_uploads o WHERE o.user_id IS NOT NULL LIMIT at_most)
+    UNION
+    (SELECT o.user_id FROM of_executions o WHERE o.user_id IS NOT NULL LIMIT at_most)) seen
+ ORDER BY seen.user_id LIMIT at_most $$;
+"""
+TENANTS = """
+CREATE FUNCTION app.tenants_with_executions() RETURNS TABLE (tenant_id text)
+    LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+WITH RECURSIVE
+    owner AS (SELECT app.current_user_id() AS user_id),
+    seen AS (
+        (SELECT r.tenant_id FROM app.workflow_executions r
+          WHERE r.completed_at IS NOT NULL AND r.user_id = (SELECT o.user_id FROM owner o)
+          ORDER BY r.tenant_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT r.tenant_id FROM app.workflow_executions r
+                 WHERE r.completed_at IS NOT NULL AND r.user_id = (SELECT o.user_id FROM owner o)
+                   AND r.tenant_id > s.tenant_id ORDER BY r.tenant_id LIMIT 1)
+          FROM seen s WHERE s.tenant_id IS NOT NULL)
+SELECT s.tenant_id FROM seen s WHERE s.tenant_id IS NOT NULL ORDER BY 1 $$;
+"""
+
 GRANTS = """
+GRANT SELECT (completed_at) ON app.workflow_executions TO wp_counter;
 GRANT SELECT (id, tenant_id, user_id, workflow_id, status, priority, not_before, cancel_requested, created_at)
     ON app.workflow_executions TO wp_counter;
 GRANT SELECT (id, tenant_id, user_id, execution_id, is_closed, created_at) ON app.workflow_runs TO wp_counter;
@@ -243,10 +614,11 @@ GRANT SELECT (id, tenant_id, user_id, execution_id, status, wait_kind, wait_unti
 ALTER FUNCTION app.execution_owner(uuid) OWNER TO wp_counter;
 ALTER FUNCTION app.executions_to_start(integer) OWNER TO wp_counter;
 ALTER FUNCTION app.open_workflow_runs(integer) OWNER TO wp_counter;
-REVOKE EXECUTE ON FUNCTION app.execution_owner(uuid), app.executions_to_start(integer), app.open_workflow_runs(integer)
-    FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION app.execution_owner(uuid), app.executions_to_start(integer), app.open_workflow_runs(integer)
-    TO wp_app;
+ALTER FUNCTION app.tenants_with_executions() OWNER TO wp_counter;
+REVOKE EXECUTE ON FUNCTION app.execution_owner(uuid), app.executions_to_start(integer), app.open_workflow_runs(integer),
+    app.tenants_with_executions() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION app.execution_owner(uuid), app.executions_to_start(integer), app.open_workflow_runs(integer),
+    app.tenants_with_executions() TO wp_app;
 """
 
 OWNED = ("workflow_executions", "workflow_runs", "workflow_steps", "block_executions", "timeline_events")
@@ -260,8 +632,18 @@ def upgrade() -> None:
         op.execute(protect(table))
         op.execute(within_tenant(table))
     op.execute(VIEW)
+    op.execute(GUARDS)
+    op.execute(NOTE_ATTEMPTS)
+    op.execute(NOTE_STEPS)
+    op.execute(NOTE_EXECUTIONS)
+    op.execute(OCCASIONS)
+    op.execute(AUDIT)
     op.execute(ACROSS_USERS)
+    op.execute(TENANTS)
     op.execute("RESET ROLE")
     op.execute("GRANT CREATE ON SCHEMA app TO wp_counter")
+    op.execute(QUEUE_DELIVERIES)
+    op.execute(HOUSEKEEPING)
+    op.execute(TRIGGER_GRANTS)
     op.execute(GRANTS)
     op.execute("REVOKE CREATE ON SCHEMA app FROM wp_counter")

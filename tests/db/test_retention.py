@@ -25,6 +25,7 @@ OLD = {
     "resolved failures": "UPDATE app.sync_failures SET resolved_at = {}",
     "sync jobs": "UPDATE app.sync_jobs SET status = 'failed', created_at = {0}, completed_at = {0}",
     "processing jobs": "UPDATE app.processing_jobs SET status = 'failed', completed_at = {}",
+    "workflow executions": "UPDATE app.workflow_executions SET status = 'failed', completed_at = {}",
     "forgotten uploads": "UPDATE app.uploads SET updated_at = {}",
     "webhook deliveries": "UPDATE app.webhook_deliveries SET delivered_at = {}",
     "resolved events": "UPDATE app.events SET resolved_at = {}",

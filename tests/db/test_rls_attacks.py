@@ -357,11 +357,16 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
         (name, "trigger", "wp_counter")
         for name in (
             "audit_change",
+            "audit_workflow_status",
             "count_documents",
+            "forget_execution_events",
+            "note_attempts",
             "note_documents_for_index",
+            "note_execution",
             "note_job_status",
             "note_processing_status",
             "note_source_state",
+            "note_steps",
             "note_tags_for_index",
             "queue_deliveries",
         )
@@ -417,6 +422,7 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
         ("silent_processing_jobs", "TABLE(processing_job_id uuid, user_id text, attempt integer)", "wp_counter"),
         ("silent_sync_jobs", "TABLE(sync_job_id uuid, user_id text, data_source_id uuid)", "wp_counter"),
         ("sources_to_probe", "TABLE(user_id text, data_source_id uuid)", "wp_counter"),
+        ("tenants_with_executions", "TABLE(tenant_id text)", "wp_counter"),
         ("unwanted_sync_jobs", "TABLE(sync_job_id uuid)", "wp_counter"),
         ("users_with_rows", "TABLE(user_id text)", "wp_counter"),
         ("waiting_sync_jobs", waiting, "wp_counter"),
@@ -433,12 +439,17 @@ def test_role_across_users_may_read_ids_and_write_counts_only(admin: Admin) -> N
         """SELECT table_name, column_name FROM information_schema.column_privileges
             WHERE grantee = 'wp_counter' AND table_schema = 'app' AND privilege_type <> 'SELECT'"""
     ).fetchall()
-    written_by_triggers = {"events", "webhook_deliveries", *APPEND_ONLY}
+    written_by_triggers = {"events", "timeline_events", "webhook_deliveries", *APPEND_ONLY}
     assert sorted(pair for pair in granted if pair[0] not in written_by_triggers) == [
         *(("index_outbox", column) for column in ("document_id", "namespace_id", "next_try_at", "seq", "user_id")),
         ("projects", "document_count"),
         ("tags", "document_count"),
         ("webhooks", "updated_at"),  # which lets a row be locked
+        *(
+            ("workflow_executions", column)
+            for column in ("cost", "input_tokens", "output_tokens", "progress_percentage", "steps_over")
+        ),
+        *(("workflow_steps", column) for column in ("cost", "input_tokens", "output_tokens")),
         ("workflow_templates", "usage_count"),
         *(
             ("workflows", column)

@@ -71,7 +71,7 @@ ACROSS_USERS = {
 # What needs no owner beside it, and a function that takes one.
 CONTEXT = {"set_current_user_id", "user_id", "tenant_id", "open_event"}
 # Functions that answer for the context's user, whom they look up themselves.
-OF_THE_CONTEXT = {"audit_append", "audit_head", "audit_verify", "count_template_use"}
+OF_THE_CONTEXT = {"audit_append", "audit_head", "audit_verify", "count_template_use", "tenants_with_executions"}
 
 # Inserted into the statements of a search; `test_conditions_of_a_search_name_the_owner` holds them to it.
 CONDITIONS = {

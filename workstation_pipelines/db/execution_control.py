@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import bindparam
 
-from workstation_pipelines.db import executions, steps, waits, workflow_runs
+from workstation_pipelines.db import audit, executions, steps, waits, workflow_runs
 from workstation_pipelines.errors import FencedError
 from workstation_pipelines.model import UserId
 from workstation_pipelines.workflow_model import ExecutionId, ExecutionStatus, Json, TenantId, WorkflowId
@@ -245,6 +245,36 @@ _CANCEL_IDLE = text(
            completed_at = now()
      WHERE tenant_id = :tenant_id AND user_id = :user_id AND id = ANY(:ids)"""
 )
+
+
+def delete_older_than(
+    connection: Connection,
+    *,
+    user_id: UserId,
+    tenant_id: TenantId,
+    age: timedelta,
+    workflow_id: WorkflowId | None = None,
+    limit: int = 1000,
+) -> int:
+    """Delete executions that have been over for so long, with all that belongs to them; return how many, of `limit` at most.
+
+    What they cost stays billed, and counted in the figures of their workflows.
+    """
+    deleted = connection.execute(
+        text(
+            """
+            DELETE FROM app.workflow_executions d
+             WHERE d.tenant_id = :tenant_id AND d.user_id = :user_id AND d.id = ANY(ARRAY(
+                   SELECT e.id FROM app.workflow_executions e
+                    WHERE e.tenant_id = :tenant_id AND e.user_id = :user_id AND e.completed_at <= now() - CAST(:age AS interval)
+                      AND (CAST(:workflow_id AS uuid) IS NULL OR e.workflow_id = :workflow_id)
+                    ORDER BY e.completed_at, e.id LIMIT :limit FOR UPDATE SKIP LOCKED))"""
+        ),
+        {"user_id": user_id, "tenant_id": tenant_id, "age": age, "workflow_id": workflow_id, "limit": limit},
+    ).rowcount
+    if deleted:
+        audit.append(connection, [audit.Entry("execution.purged", detail={"executions": deleted})])
+    return deleted
 
 
 def _still_its_own(execution_id: ExecutionId, run_id: UUID | str, cancel: bool | None) -> bool:

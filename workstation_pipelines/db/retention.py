@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -27,18 +28,27 @@ _KEEPS_ABSENT_ITEMS = """r.deletes_refused AND EXISTS (SELECT FROM app.sync_item
 class Rule:
     """Rows `r` of a table that may go once `condition` holds; it names the moment `:before` it had its day.
 
-    `kept_as` is the setting that says how many days lie between that moment and now.
+    `kept_as` is the setting that says how many days lie between that moment and now. Rows of some tables belong to a tenant
+    besides their user. What is `audited_as` (action and noun) leaves an entry in the audit log.
     """
 
     name: str
     table: str
     condition: str
     kept_as: str
+    is_within_tenant: bool = False
+    audited_as: tuple[str, str] | None = None
 
 
 # In an order in which one rule makes way for the next.
 RULES = (
-    Rule("tombstones", "documents", "r.deleted_at <= :before", "tombstones"),
+    Rule(
+        "tombstones",
+        "documents",
+        "r.deleted_at <= :before",
+        "tombstones",
+        audited_as=("document.purged", "documents"),
+    ),
     Rule(
         "gone items",
         "sync_items",
@@ -55,6 +65,14 @@ RULES = (
         "sync_jobs",
     ),
     Rule("processing jobs", "processing_jobs", f"r.status IN ({_ENDED}) AND r.completed_at <= :before", "sync_jobs"),
+    Rule(
+        "workflow executions",
+        "workflow_executions",
+        "r.tenant_id = :tenant_id AND r.completed_at <= :before",
+        "workflow_executions",
+        is_within_tenant=True,
+        audited_as=("execution.purged", "executions"),
+    ),
     Rule("forgotten uploads", "uploads", "r.updated_at <= :before", "tombstones"),
     Rule(
         "webhook deliveries",
@@ -67,16 +85,25 @@ RULES = (
 )
 
 
-def count(connection: Connection, rule: Rule, *, user_id: UserId, kept: timedelta) -> int:
-    """Return how many of the user's rows a rule lets go."""
+def count(connection: Connection, rule: Rule, *, user_id: UserId, kept: timedelta, tenant_id: str | None = None) -> int:
+    """Return how many of the user's rows a rule lets go, within a tenant if they belong to one."""
     statement = text(
         f"SELECT count(*) FROM app.{rule.table} r WHERE r.user_id = :user_id AND {_of(rule)}"  # noqa: S608 - constants
     )
-    found: int = connection.execute(statement, {"user_id": user_id, "kept": kept}).scalar_one()
+    parameters = _parameters(rule, user_id=user_id, tenant_id=tenant_id, kept=kept)
+    found: int = connection.execute(statement, parameters).scalar_one()
     return found
 
 
-def delete(connection: Connection, rule: Rule, *, user_id: UserId, kept: timedelta, at_most: int) -> int:
+def delete(
+    connection: Connection,
+    rule: Rule,
+    *,
+    user_id: UserId,
+    kept: timedelta,
+    at_most: int,
+    tenant_id: str | None = None,
+) -> int:
     """Delete some of the rows that a rule lets go; return how many. Rows that somebody holds are left for the next time."""
     statement = text(
         f"""
@@ -84,7 +111,18 @@ def delete(connection: Connection, rule: Rule, *, user_id: UserId, kept: timedel
             SELECT r.ctid FROM app.{rule.table} r WHERE r.user_id = :user_id AND {_of(rule)}
              LIMIT :at_most FOR UPDATE SKIP LOCKED))"""  # noqa: S608 - constants
     )
-    return connection.execute(statement, {"user_id": user_id, "kept": kept, "at_most": at_most}).rowcount
+    parameters = _parameters(rule, user_id=user_id, tenant_id=tenant_id, kept=kept)
+    return connection.execute(statement, {**parameters, "at_most": at_most}).rowcount
+
+
+def tenants(connection: Connection) -> list[str]:
+    """Return the tenants in which the context's user has executions that are over, in order."""
+    rows = connection.execute(text("SELECT tenant_id FROM app.tenants_with_executions()"))
+    return [row.tenant_id for row in rows]
+
+
+def _parameters(rule: Rule, **values: Any) -> dict[str, Any]:
+    return values if rule.is_within_tenant else {name: each for name, each in values.items() if name != "tenant_id"}
 
 
 def users(database: Database, *, after: str = "", at_most: int = 1000) -> list[UserId]:

@@ -741,6 +741,13 @@ workflow_executions = _tenant_entity(
     ),
     Index("workflow_executions_version", "tenant_id", "user_id", "workflow_version_id"),
     Index(
+        "workflow_executions_ended",
+        "user_id",
+        "tenant_id",
+        "completed_at",
+        postgresql_where=text("completed_at IS NOT NULL"),
+    ),
+    Index(
         "workflow_executions_open",
         "status",
         text("created_at"),

@@ -28,13 +28,13 @@ def sweep(database: Database, days: RetentionDays, *, user_id: UserId, is_dry: b
 
     One rule may free what the next one takes, so that a sweep can remove more than a dry run right before it counts.
     """
+    with database.transaction_with_rls(user_id) as connection:
+        tenants = retention.tenants(connection)
     for rule in RULES:
         kept = timedelta(days=getattr(days, rule.kept_as))
-        if is_dry:
-            with database.transaction_with_rls(user_id) as connection:
-                yield Swept(rule.name, retention.count(connection, rule, user_id=user_id, kept=kept))
-        else:
-            yield Swept(rule.name, _delete_all(database, rule, user_id, kept))
+        sweep_one = _count if is_dry else _delete_all
+        scopes = tenants if rule.is_within_tenant else [None]
+        yield Swept(rule.name, sum(sweep_one(database, rule, user_id, tenant_id, kept) for tenant_id in scopes))
 
 
 def every_user(database: Database) -> Iterator[UserId]:
@@ -45,13 +45,21 @@ def every_user(database: Database) -> Iterator[UserId]:
         after = page[-1]
 
 
-def _delete_all(database: Database, rule: Rule, user_id: UserId, kept: timedelta) -> int:
+def _count(database: Database, rule: Rule, user_id: UserId, tenant_id: str | None, kept: timedelta) -> int:
+    with database.transaction_with_rls(user_id, tenant_id) as connection:
+        return retention.count(connection, rule, user_id=user_id, tenant_id=tenant_id, kept=kept)
+
+
+def _delete_all(database: Database, rule: Rule, user_id: UserId, tenant_id: str | None, kept: timedelta) -> int:
     deleted = 0
     while True:
-        with database.transaction_with_rls(user_id) as connection:
-            some = retention.delete(connection, rule, user_id=user_id, kept=kept, at_most=ROWS_AT_ONCE)
-            if some and rule.table == "documents":
-                audit.append(connection, [audit.Entry("document.purged", detail={"documents": some})])
+        with database.transaction_with_rls(user_id, tenant_id) as connection:
+            some = retention.delete(
+                connection, rule, user_id=user_id, tenant_id=tenant_id, kept=kept, at_most=ROWS_AT_ONCE
+            )
+            if some and rule.audited_as is not None:
+                action, noun = rule.audited_as
+                audit.append(connection, [audit.Entry(action, detail={noun: some})])
         deleted += some
         if some < ROWS_AT_ONCE:
             return deleted
