@@ -61,6 +61,7 @@ def test_package_keeps_every_contract() -> None:
         ("text/illegal.py", "import httpx", "What decides does no input or output"),
         ("text/illegal.py", "import subprocess", "What decides does no input or output"),
         ("sync/delta.py", "from sqlalchemy import text", "What decides does no input or output"),
+        ("workflows/flow.py", "import sqlalchemy", "What decides does no input or output"),
         ("sources/slack/text.py", "import workstation_pipelines.sources.gmail.scope", "No vendor knows another"),
         (
             "sources/http.py",

@@ -28,7 +28,7 @@ CONDITIONS = (
         "`true`",
         "`false`",
         "input.is_on",
-        "!input.is_on",
+        "!(input.is_on)",
     ),
     *("contains(output.from, 'n0')", "output.seen", "variables.limit < output.score", "output.missing"),
 )

@@ -25,6 +25,12 @@ MOST_VISITS = 5_000_000
 MOST_TEXT = 10_000_000
 """Characters that `join` and `to_string` may make."""
 
+_ABOVE_NOT = frozenset(
+    {
+        *("not_expression", "or_expression", "and_expression", "comparator", "pipe"),
+        *("function_expression", "expref", "multi_select_list", "multi_select_dict", "key_val_pair"),
+    }
+)
 _SPECIAL_ERRORS = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
 
@@ -109,6 +115,7 @@ def compiled(expression: str) -> Expression:
         ) from None
     _refuse_deep(expression, tree)
     _refuse_unknown_functions(expression, tree)
+    _refuse_misread_not(expression, tree)
     if _growth(tree) > MOST_GROWTH:
         raise InvalidRequestError(f"{quoted(expression)} makes its result too many times larger than what it reads")
     mentions: set[Mention] = set()
@@ -179,6 +186,17 @@ def _refuse_unknown_functions(expression: str, tree: Mapping[str, Any]) -> None:
             )
     for child in _children(tree):
         _refuse_unknown_functions(expression, child)
+
+
+def _refuse_misread_not(expression: str, tree: Mapping[str, Any]) -> None:
+    """The parser reads `!a.b` as `(!a).b`, which is null whatever b is."""
+    inside = list(_children(tree))
+    if tree["type"] not in _ABOVE_NOT and inside and inside[0]["type"] == "not_expression":
+        raise InvalidRequestError(
+            f"{quoted(expression)} denies the first name alone: put the rest in brackets, as in !(a.b)"
+        )
+    for child in inside:
+        _refuse_misread_not(expression, child)
 
 
 def _growth(node: Mapping[str, Any]) -> int:

@@ -131,9 +131,9 @@ def _places(text: str, form: str, period: int) -> Iterator[Span]:
 def _decodings(text: str) -> Iterator[tuple[str, Sequence[int]]]:
     """Yield what a text says once decoded, with the place in `text` where each of its characters begins."""
     if "%" in text or "+" in text:
-        decoded, places = _decoded(text, _PERCENT, _unpercented)
-        yield decoded, places
-        yield decoded.replace("+", " "), places
+        yield _decoded(text, _PERCENT, _unpercented)
+        if "+" in text:
+            yield _decoded(text.replace("+", " "), _PERCENT, _unpercented)
     inner = text
     starts: Sequence[int] = range(len(text) + 1)
     for _ in range(_LEVELS_OF_ESCAPES):
