@@ -521,6 +521,31 @@ CREATE FUNCTION app.open_workflow_runs(at_most integer)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
 $$ SELECT r.id, r.execution_id, r.user_id, r.tenant_id, r.created_at FROM app.workflow_runs r
     WHERE NOT r.is_closed ORDER BY r.created_at, r.id LIMIT at_most $$;
+
+-- What the mirror looks at: open runs, those at work first and the others by chance, so that each gets its turn; and what
+-- should not be, executions that nothing works on though they run or are to end.
+CREATE FUNCTION app.workflow_runs_to_mirror(at_most integer, execution uuid)
+    RETURNS TABLE (run_id uuid, execution_id uuid, user_id text, tenant_id text, is_open boolean, dagster_status text,
+                   age_s double precision, unchanged_s double precision, asked_to_stop_s double precision,
+                   silent_s double precision)
+    LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
+$$ (SELECT r.id, r.execution_id, r.user_id, r.tenant_id, true, r.dagster_status, extract(epoch FROM now() - r.created_at),
+           extract(epoch FROM now() - r.updated_at),
+           CASE WHEN e.cancel_requested THEN extract(epoch FROM now() - e.cancel_requested_at) END,
+           CASE WHEN e.status = 'running' THEN extract(epoch FROM now() - e.heartbeat_at) END
+      FROM app.workflow_runs r
+      JOIN app.workflow_executions e ON e.tenant_id = r.tenant_id AND e.user_id = r.user_id AND e.id = r.execution_id
+     WHERE NOT r.is_closed AND (execution IS NULL OR r.execution_id = execution)
+     ORDER BY e.status = 'running' OR e.cancel_requested DESC, random() LIMIT at_most)
+    UNION ALL
+   (SELECT e.dagster_run_id, e.id, e.user_id, e.tenant_id, false, '', 0, 0, NULL, NULL
+      FROM app.workflow_executions e
+     WHERE e.status IN ('pending', 'running', 'waiting') AND (e.status = 'running' OR e.cancel_requested)
+       AND (execution IS NULL OR e.id = execution)
+       AND NOT EXISTS (SELECT FROM app.workflow_runs r
+                        WHERE r.tenant_id = e.tenant_id AND r.user_id = e.user_id AND r.execution_id = e.id
+                          AND NOT r.is_closed)
+     LIMIT at_most) $$;
 """
 
 TRIGGER_GRANTS = """
@@ -606,19 +631,22 @@ SELECT s.tenant_id FROM seen s WHERE s.tenant_id IS NOT NULL ORDER BY 1 $$;
 
 GRANTS = """
 GRANT SELECT (completed_at) ON app.workflow_executions TO wp_counter;
-GRANT SELECT (id, tenant_id, user_id, workflow_id, status, priority, not_before, cancel_requested, created_at)
+GRANT SELECT (id, tenant_id, user_id, workflow_id, status, priority, not_before, cancel_requested, cancel_requested_at,
+              heartbeat_at, dagster_run_id, created_at)
     ON app.workflow_executions TO wp_counter;
-GRANT SELECT (id, tenant_id, user_id, execution_id, is_closed, created_at) ON app.workflow_runs TO wp_counter;
+GRANT SELECT (id, tenant_id, user_id, execution_id, dagster_status, is_closed, created_at, updated_at)
+    ON app.workflow_runs TO wp_counter;
 GRANT SELECT (id, tenant_id, user_id, execution_id, status, wait_kind, wait_until, wait_sync_job_id, decision)
     ON app.workflow_steps TO wp_counter;
 ALTER FUNCTION app.execution_owner(uuid) OWNER TO wp_counter;
 ALTER FUNCTION app.executions_to_start(integer) OWNER TO wp_counter;
 ALTER FUNCTION app.open_workflow_runs(integer) OWNER TO wp_counter;
 ALTER FUNCTION app.tenants_with_executions() OWNER TO wp_counter;
+ALTER FUNCTION app.workflow_runs_to_mirror(integer, uuid) OWNER TO wp_counter;
 REVOKE EXECUTE ON FUNCTION app.execution_owner(uuid), app.executions_to_start(integer), app.open_workflow_runs(integer),
-    app.tenants_with_executions() FROM PUBLIC;
+    app.workflow_runs_to_mirror(integer, uuid), app.tenants_with_executions() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION app.execution_owner(uuid), app.executions_to_start(integer), app.open_workflow_runs(integer),
-    app.tenants_with_executions() TO wp_app;
+    app.workflow_runs_to_mirror(integer, uuid), app.tenants_with_executions() TO wp_app;
 """
 
 OWNED = ("workflow_executions", "workflow_runs", "workflow_steps", "block_executions", "timeline_events")

@@ -383,6 +383,11 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
     open_runs = (
         "TABLE(run_id uuid, execution_id uuid, user_id text, tenant_id text, created_at timestamp with time zone)"
     )
+    to_mirror = (
+        "TABLE(run_id uuid, execution_id uuid, user_id text, tenant_id text, is_open boolean, dagster_status text,"
+        " age_s double precision, unchanged_s double precision, asked_to_stop_s double precision,"
+        " silent_s double precision)"
+    )
     assert definers == [
         ("audit_append", "bigint", "wp_counter"),
         ("audit_append_for", "bigint", "wp_counter"),
@@ -427,6 +432,7 @@ def test_functions_across_users_tell_ids_and_times_only(bob: Attacker, admin: Ad
         ("users_with_rows", "TABLE(user_id text)", "wp_counter"),
         ("waiting_sync_jobs", waiting, "wp_counter"),
         ("webhook_owners", "TABLE(user_id text)", "wp_counter"),
+        ("workflow_runs_to_mirror", to_mirror, "wp_counter"),
         ("workflow_secret_owners", "TABLE(user_id text, tenant_id text)", "wp_counter"),
         ("workflow_version_by_job", "TABLE(user_id text, tenant_id text, version_id uuid)", "wp_counter"),
     ]

@@ -65,6 +65,7 @@ ACROSS_USERS = {
     "users_with_rows",
     "verify_rls",
     "webhook_owners",
+    "workflow_runs_to_mirror",
     "workflow_secret_owners",
     "workflow_version_by_job",
 }

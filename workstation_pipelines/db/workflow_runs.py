@@ -43,6 +43,26 @@ class OpenRun:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class MirroredRun:
+    """What the mirror is told of a run without its user's context; seconds are by the database's clock.
+
+    Where not `is_open`, it is the newest run, if there was one, of an execution that nothing works on though it runs or is to
+    end. `unchanged_s` is since its row was written last, `silent_s` since its execution's last sign of life.
+    """
+
+    run_id: UUID | None
+    execution_id: ExecutionId
+    user_id: UserId
+    tenant_id: TenantId
+    is_open: bool
+    dagster_status: str
+    age_s: float
+    unchanged_s: float
+    asked_to_stop_s: float | None
+    silent_s: float | None
+
+
 _SELECT = """
     SELECT id, execution_id, user_id, tenant_id, number, dagster_status, last_storage_id, is_closed, created_at, closed_at
       FROM app.workflow_runs
@@ -151,6 +171,19 @@ def open_runs(database: Database, *, at_most: int) -> list[OpenRun]:
             {"at_most": at_most},
         ).all()
     return [OpenRun(row[0], ExecutionId(row[1]), UserId(row[2]), TenantId(row[3]), row[4]) for row in rows]
+
+
+def to_mirror(database: Database, *, at_most: int, execution_id: ExecutionId | None = None) -> list[MirroredRun]:
+    """Return all users' open runs, or those of one execution: the ones at work first, the others in no order.
+
+    Besides those, what is left open of executions that no run works on.
+    """
+    with database.across_users() as connection:
+        rows = connection.execute(
+            text("SELECT * FROM app.workflow_runs_to_mirror(:at_most, :execution_id)"),
+            {"at_most": at_most, "execution_id": execution_id},
+        )
+        return [MirroredRun(**row._asdict()) for row in rows]
 
 
 def _one(connection: Connection, statement: Any, user_id: UserId, tenant_id: TenantId, run_id: UUID) -> Run:

@@ -6,8 +6,10 @@ Pinned by `dagster~=1.13.27` and by contract tests that run each function for re
 from __future__ import annotations
 
 import json
+import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NoReturn
@@ -47,6 +49,9 @@ PARTITION_TAG = PARTITION_NAME_TAG
 RUN_KEY_TAG = "dagster/run_key"
 FORGOTTEN_AFTER = timedelta(hours=2)
 """A run that is said to be under way for so long without an event was lost with its machine."""
+
+INTERRUPT_WITHIN_S = 3.0
+"""A code server that hangs answers after a minute."""
 
 RECENT_RUNS = 20
 REQUEST = "request"
@@ -139,7 +144,7 @@ def finished_by_job(instance: dg.DagsterInstance, sync_job_ids: Sequence[str]) -
 
 
 def started_before(instance: dg.DagsterInstance, moment: datetime) -> list[dg.DagsterRun]:
-    """Return the runs of this code location that began before `moment` and are not over."""
+    """Return the runs of our code locations that began before `moment` and are not over."""
     records = instance.get_run_records(
         dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING])
     )
@@ -148,9 +153,18 @@ def started_before(instance: dg.DagsterInstance, moment: datetime) -> list[dg.Da
         for record in records
         if record.start_time is not None
         and record.start_time < moment.timestamp()
-        and record.dagster_run.remote_job_origin is not None
-        and record.dagster_run.remote_job_origin.location_name == LOCATION
+        and location_of(record.dagster_run) in (LOCATION, WORKFLOWS)
     ]
+
+
+def starting_before(instance: dg.DagsterInstance, moment: datetime) -> list[dg.DagsterRun]:
+    """Return the runs of workflows whose process was to start before `moment`, and has not said that it did."""
+    filters = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING], updated_before=moment)
+    return [run for run in instance.get_runs(filters) if location_of(run) == WORKFLOWS]
+
+
+def location_of(run: dg.DagsterRun) -> str | None:
+    return run.remote_job_origin.location_name if run.remote_job_origin is not None else None
 
 
 def is_silent_since(instance: dg.DagsterInstance, run_id: str, moment: datetime) -> bool:
@@ -167,8 +181,10 @@ def report_gone(instance: dg.DagsterInstance, run_id: str, *, is_cancelled: bool
     if is_cancelled:
         instance.report_run_canceled(run, message="Its process is gone, and it was to be cancelled.")
     else:
+        is_workflow = location_of(run) == WORKFLOWS
+        go_on = "a retry of its execution" if is_workflow else "the next sync"
         instance.report_run_failed(
-            run, message="Its process is gone: what is committed stays, and the next sync goes on from there."
+            run, message=f"Its process is gone: what is committed stays, and {go_on} goes on from there."
         )
     return True
 
@@ -178,6 +194,27 @@ def report_canceling(instance: dg.DagsterInstance, run_id: str) -> None:
     run = instance.get_run_by_id(run_id)
     if run is not None and run.status is dg.DagsterRunStatus.STARTED:
         instance.report_run_canceling(run)
+
+
+def cancel_unstarted(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """End a run that has not begun as CANCELED; one that is taken from the queue in this moment finds that out by itself."""
+    instance.report_run_canceling(run, message="What it was for has been cancelled.")
+    instance.report_run_canceled(run)
+
+
+def interrupt(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Have the code server interrupt a run's process; one that is gone or hangs is not waited for.
+
+    The run is CANCELING from then on, whoever hears of it.
+    """
+
+    def ask() -> None:
+        with suppress(dg.DagsterError):  # without its code server a process hears of it from the database
+            instance.run_coordinator.cancel_run(run_id)
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    asking.join(timeout=INTERRUPT_WITHIN_S)
 
 
 def withdraw(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
