@@ -79,6 +79,29 @@ def decide(
     return step
 
 
+def set_token(
+    connection: Connection, *, user_id: UserId, tenant_id: TenantId, step_id: StepId, token_hash: bytes
+) -> None:
+    """Let the holder of a token decide on a step that waits for an approval, and of no earlier one; the caller holds lock().
+
+    Raises NotFoundError, and InvalidRequestError when it is too late, as decide() does.
+    """
+    place = {"user_id": user_id, "tenant_id": tenant_id}
+    given = connection.execute(
+        text(
+            """
+            UPDATE app.workflow_steps SET wait_token_hash = :token_hash
+             WHERE tenant_id = :tenant_id AND user_id = :user_id AND id = :id AND status = 'waiting'
+               AND wait_kind = 'approval' AND decision IS NULL AND coalesce(wait_until > now(), true)"""
+        ),
+        {**place, "id": step_id, "token_hash": token_hash},
+    )
+    if given.rowcount != 1:
+        step = steps.get(connection, user_id=user_id, tenant_id=tenant_id, step_id=step_id)
+        execution = executions.get(connection, user_id=user_id, tenant_id=tenant_id, execution_id=step.execution_id)
+        raise InvalidRequestError(_too_late(step, is_over=execution.status.is_over))
+
+
 def _too_late(step: Step, *, is_over: bool) -> str:
     if is_over:
         return f"step {step.node_id} waits no more: its execution {step.execution_id} is over"
