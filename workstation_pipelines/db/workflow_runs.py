@@ -15,6 +15,10 @@ from workstation_pipelines.errors import NotFoundError
 from workstation_pipelines.model import UserId
 from workstation_pipelines.workflow_model import ExecutionId, TenantId
 
+UNSEEN = "UNSEEN"
+GONE = "GONE"
+"""What stands for a run's status in Dagster when it does not know the run: not yet, or not any more."""
+
 
 @dataclass(frozen=True, slots=True)
 class Run:

@@ -29,7 +29,6 @@ LOST_AFTER_S = 120.0
 UNCREATED_S = 10.0
 """So long the same may take in a command or sensor that lives."""
 
-MISSING = "MISSING"
 LOST = "LOST"
 CANCELED = "CANCELED"
 
@@ -81,6 +80,7 @@ def mirror(database: Database, instance: dg.DagsterInstance, *, only: ExecutionI
 
 def _look_at(database: Database, instance: dg.DagsterInstance, run: MirroredRun, status: str | None) -> bool:
     """Return whether the run was closed, or the execution ended that had no open one."""
+    from workstation_pipelines.db import workflow_runs
     from workstation_pipelines.workflows import settling
     from workstation_pipelines.workflows.mirror import OVER
 
@@ -88,13 +88,17 @@ def _look_at(database: Database, instance: dg.DagsterInstance, run: MirroredRun,
     if status in OVER:
         # Its status was read before: what it wrote last is in the log by now.
         return settling.close(database, run, status, event_logs.read(instance, run.run_id, with_steps=True))
-    is_being_created = status == MISSING and run.age_s < UNCREATED_S
+    is_being_created = status == workflow_runs.UNSEEN and run.age_s < UNCREATED_S
     if run.is_open and status != run.dagster_status and not is_being_created:
         settling.follow(database, run, status, event_logs.read(instance, run.run_id, with_steps=False))
     return False
 
 
 def _status_of_unknown(run: MirroredRun) -> str:
-    is_missed = run.dagster_status == MISSING and run.unchanged_s >= LOST_AFTER_S
+    from workstation_pipelines.db.workflow_runs import GONE, UNSEEN
+
+    is_missed = run.dagster_status in (UNSEEN, GONE) and run.unchanged_s >= LOST_AFTER_S
     is_unwanted = run.asked_to_stop_s is not None and run.age_s >= UNCREATED_S
-    return LOST if is_missed or is_unwanted or not run.is_open else MISSING
+    if is_missed or is_unwanted or not run.is_open:
+        return LOST
+    return UNSEEN if run.dagster_status in ("", UNSEEN) else GONE

@@ -141,7 +141,7 @@ def _recreate(workspace: "Workspace", instance: dg.DagsterInstance, run: "OpenRu
             execution = executions.get(connection, **place, execution_id=run.execution_id)
     except NotFoundError:  # removed meanwhile
         return False
-    if row.is_closed or row.dagster_status:
+    if row.is_closed or row.dagster_status not in ("", workflow_runs.UNSEEN) or execution.cancel_requested:
         return False
     job = _job_of(workspace, execution)
     if job is not None:
