@@ -15,7 +15,7 @@ from uuid import UUID
 from workstation_pipelines.db import metering, origins
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.rulings import FILTERED
-from workstation_pipelines.errors import FilteredError, InvalidRequestError, SkipItemError
+from workstation_pipelines.errors import FilteredError, InvalidRequestError, SkipItemError, UnreadableContentError
 from workstation_pipelines.model import Clock, Content, DocumentId, Extracted, NewId, Usage, UserId
 from workstation_pipelines.sync import rules
 from workstation_pipelines.sync.budget import Allowance, SharedAllowance
@@ -175,6 +175,8 @@ class _GivenText:
 
     def extract(self, content: Content) -> Extracted:
         extracted = _READERS[content.mime_type](content, ExtractionLimits())
+        if not extracted.text or extracted.text.isspace():
+            raise UnreadableContentError("its text is blank: give it some", reason="no_text")
         return replace(extracted, mime_type=content.mime_type)
 
     def is_inline(self, content: Content) -> bool:
