@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
 
@@ -30,13 +30,23 @@ class SourceSync:
     data_source_id: UUID
     source_name: str
     status: JobStatus
+    asked_at: datetime
+    ended_at: datetime | None
     counts: Mapping[str, int]
 
     @classmethod
     def of_row(cls, row: Any) -> Self:
         """Read a row of sync_job_summary."""
         counts = {name: getattr(row, f"items_{name}") for name in COUNTED}
-        return cls(SyncJobId(row.id), row.data_source_id, row.data_source_name, JobStatus(row.status), counts)
+        return cls(
+            job_id=SyncJobId(row.id),
+            data_source_id=row.data_source_id,
+            source_name=row.data_source_name,
+            status=JobStatus(row.status),
+            asked_at=row.created_at,
+            ended_at=row.completed_at,
+            counts=counts,
+        )
 
     @property
     def is_open(self) -> bool:
@@ -81,11 +91,12 @@ def wait_for(call: BlockCall[Any], sync: SourceSync, *, max_wait_minutes: float)
 
 
 def has_waited_enough(call: BlockCall[Any]) -> bool:
+    """Whether the time of the wait is over, by the clock or by what has been decided: that the job is still at it."""
     earlier = earlier_wait(call)
     if earlier is None:
         return False
     is_late = earlier.until is not None and call.clock() >= earlier.until
-    return is_late or bool((earlier.decision or {}).get("expired"))
+    return is_late or (earlier.decision or {}).get("status") in _OPEN
 
 
 def ask_for(call: BlockCall[Any], source: DataSource, *, key: str, job_type: JobType = JobType.MANUAL) -> SourceSync:
@@ -111,6 +122,22 @@ def job_of(call: BlockCall[Any], job_id: UUID) -> SourceSync:
     """Raises NotFoundError."""
     with call.workspace.database.transaction_with_rls(call.user_id) as connection:
         return SourceSync.of_row(sync_jobs.get(connection, user_id=call.user_id, job_id=job_id))
+
+
+def done_since(call: BlockCall[Any], sync: SourceSync) -> SourceSync | None:
+    """Return a sync of the same source that has ended well since this one was asked for.
+
+    A person who answers a sync that holds deletions back, or starts a failed one anew, makes another job do it.
+    """
+    with call.workspace.database.transaction_with_rls(call.user_id) as connection:
+        for status in _WELL:
+            rows = sync_jobs.recent(
+                connection, user_id=call.user_id, data_source_id=sync.data_source_id, status=status, limit=1
+            )
+            found = next(map(SourceSync.of_row, rows), None)
+            if found is not None and found.ended_at is not None and found.ended_at > sync.asked_at:
+                return found
+    return None
 
 
 def source_named(call: BlockCall[Any], name: str) -> DataSource:

@@ -36,7 +36,8 @@ def run(call: BlockCall[SyncSourceConfig]) -> BlockResult | Wait:
         sync = source_syncs.ask_for(call, source, key=call.idempotency_key, job_type=job_type)
     if sync.is_open and not source_syncs.has_waited_enough(call):
         return source_syncs.wait_for(call, sync, max_wait_minutes=config.max_wait_minutes)
-    if not sync.has_ended_well:
+    done = sync if sync.has_ended_well else source_syncs.done_since(call, sync)
+    if done is None:
         raise InvalidRequestError(sync.problem)
-    ids = {"source": sync.source_name, "source_id": str(sync.data_source_id), "sync_job_id": str(sync.job_id)}
-    return BlockResult({**ids, "status": sync.status.value, **sync.counts})
+    ids = {"source": done.source_name, "source_id": str(done.data_source_id), "sync_job_id": str(done.job_id)}
+    return BlockResult({**ids, "status": done.status.value, **done.counts})
