@@ -288,7 +288,7 @@ def test_sources_are_made_fresh_before_it_goes_on(alice: Actor) -> None:
     other = alice.source("other", c="three")
     alice.sync(fresh)
     began = utc_now()
-    config = {"within_minutes": 60, "max_wait_minutes": 30}
+    config = {"within_minutes": 10, "max_wait_minutes": 30}
     wait = alice.run("require_fresh", config, now=began)
     assert (wait.kind, wait.until) == (WaitKind.SYNC, began + timedelta(minutes=30))
     jobs = dict(alice.ask("SELECT data_source_id, id FROM app.sync_jobs WHERE status = 'pending'"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from threading import Condition, Thread
@@ -76,7 +77,8 @@ def run(call: BlockCall[ForEachConfig]) -> BlockResult:
     work = _Work(call, items)
     for number in range(min(call.config.parallel, len(items))):
         # Daemons: one that hangs in a call holds up neither a cancel nor the end of the process.
-        Thread(target=work.run, name=f"{call.node_id}-{number}", daemon=True).start()
+        context = contextvars.copy_context()
+        Thread(target=context.run, args=(work.run,), name=f"{call.node_id}-{number}", daemon=True).start()
     try:
         work.wait()
     finally:
