@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,7 +24,7 @@ from workstation_pipelines.defs.assets import op_name, stage_key
 from workstation_pipelines.defs.location import sync_definitions
 from workstation_pipelines.defs.resources import workspace_resource
 from workstation_pipelines.defs.runs import RunOutcome
-from workstation_pipelines.defs.watchdog import Watchdog
+from workstation_pipelines.defs.watchdog import Listing, Watchdog
 from workstation_pipelines.errors import InvalidRequestError, NotFoundError, SourceUnavailableError
 from workstation_pipelines.model import SourceType
 from workstation_pipelines.settings import Settings, child_environment
@@ -115,6 +116,7 @@ def run_dev(settings: Settings, workspace_file: Path, **watching: Any) -> int:
     sets the intervals of that, see Watchdog. Waits for everything it started.
     Raises InvalidRequestError, SourceUnavailableError before anything is started.
     """
+    from workstation_pipelines.db import workflows
     from workstation_pipelines.sync.workspace import Workspace
 
     prepared = prepare(settings)
@@ -123,6 +125,7 @@ def run_dev(settings: Settings, workspace_file: Path, **watching: Any) -> int:
     # Opened first: it migrates the embedded database, or says what is wrong with yours.
     with Workspace.open(settings) as workspace, open_instance(settings) as instance:
         instance.upgrade()  # several processes must not create or migrate the tables at once
+        watching.setdefault("listing", Listing(partial(workflows.newest_version_at, workspace.database)))
         watchdog = Watchdog(instance, workspace.database, f"http://127.0.0.1:{settings.web_port}", **watching)
         with watchdog.watching():
             return supervise(command, prepared.environment)

@@ -77,10 +77,9 @@ def threads_executor(max_parallel: int, *, stopped_by: str | None = None) -> dg.
 class ThreadsExecutor(Executor):
     """Runs ready steps in threads; all that decides which are ready happens in the thread of `execute`."""
 
-    def __init__(self, max_parallel: int, stopped_by: str | None, *, grace_s: float = GRACE_S) -> None:
+    def __init__(self, max_parallel: int, stopped_by: str | None) -> None:
         self._max_parallel = max_parallel
         self._stopped_by = stopped_by
-        self._grace_s = grace_s
 
     @property
     def retries(self) -> RetryMode:
@@ -115,7 +114,7 @@ class ThreadsExecutor(Executor):
         active = execution_plan.start(retry_mode=job_context.retry_mode, max_concurrent=self._max_parallel)
         with active, ExitStack() as captured:
             yield from _capture_logs(job_context, execution_plan, captured)
-            running = _Running(job_context, self._stoppable(job_context), self._grace_s)
+            running = _Running(job_context, self._stoppable(job_context))
             while not active.is_complete:
                 for step in active.get_steps_to_execute():
                     running.start(job_context.for_step(step, active.get_known_state()))
@@ -155,10 +154,9 @@ class ThreadsExecutor(Executor):
 class _Running:
     """The steps that have a thread at the moment, and the one queue on which they tell what happens to them."""
 
-    def __init__(self, job_context: PlanExecutionContext, stoppable: Stoppable | None, grace_s: float) -> None:
+    def __init__(self, job_context: PlanExecutionContext, stoppable: Stoppable | None) -> None:
         self._job_context = job_context
         self._stoppable = stoppable
-        self._grace_s = grace_s
         self._steps: dict[str, StepExecutionContext] = {}
         self._arrived: SimpleQueue[Arrived] = SimpleQueue()
         self.retries: dict[str, DagsterEvent] = {}
@@ -193,7 +191,7 @@ class _Running:
             runs.report_canceling(self._job_context.instance, self._job_context.run_id)
         if self._stoppable is not None:
             self._stoppable.interrupt()
-        deadline_s = time.monotonic() + self._grace_s
+        deadline_s = time.monotonic() + GRACE_S
         while self._steps and time.monotonic() < deadline_s:
             arrived = self.next_arrived(LOOK_EVERY_S)
             if arrived is not None and isinstance(arrived[1], DagsterEvent):

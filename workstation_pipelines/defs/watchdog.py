@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import dagster as dg
 import httpx
 
 from workstation_pipelines.db.engine import Database
-from workstation_pipelines.defs import reaping
+from workstation_pipelines.defs import reaping, runs
 from workstation_pipelines.identity import utc_now
 
 LOCATIONS_EVERY_S = 10.0
@@ -24,6 +24,11 @@ RELOAD_TIMEOUT_S = 120.0
 RELOAD_AGAIN_AFTER_S = 45.0
 """A new server imports the project, on a busy machine for long; another reload would start it over again."""
 
+LISTED_AFTER_S = 30.0
+"""A saved workflow's page may wait: whoever saves one often runs it next, and a reload would take the processor from that."""
+
+LISTED_EVERY_S = 60.0
+
 _STATES = """{ workspaceOrError { ... on Workspace { locationEntries {
     name loadStatus locationOrLoadError { __typename } } } } }"""
 _RELOAD = (
@@ -31,9 +36,44 @@ _RELOAD = (
 )
 
 
+class Listing:
+    """When the location of workflows is to be reloaded so that it lists the newest versions; runs need no reload."""
+
+    def __init__(
+        self,
+        newest: Callable[[], datetime | None],
+        *,
+        after_s: float = LISTED_AFTER_S,
+        every_s: float = LISTED_EVERY_S,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`newest` says when anybody last saved a version. What there is at the beginning is taken for listed."""
+        self._newest = newest
+        self._after_s, self._every_s, self._monotonic = after_s, every_s, monotonic
+        self._is_begun = False
+        self._listed: datetime | None = None
+        self._noticed_s: float | None = None
+        self._reloaded_s = -every_s
+
+    def is_due(self) -> bool:
+        """Return whether to reload now; it is taken for done then."""
+        newest, now_s = self._newest(), self._monotonic()
+        if not self._is_begun:
+            self._is_begun, self._listed = True, newest
+        if newest == self._listed:
+            return False
+        self._noticed_s = now_s if self._noticed_s is None else self._noticed_s
+        if now_s - self._noticed_s < self._after_s or now_s - self._reloaded_s < self._every_s:
+            return False
+        self._listed, self._noticed_s, self._reloaded_s = newest, None, now_s
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class Watchdog:
     """Reloads code locations in error through the web server, and reconciles jobs with runs; each at its own interval.
+
+    The location of workflows is reloaded also when it does not list the newest of them; see Listing.
 
     A look that fails is said on stderr once, and made again: Dagster may be starting, or the database restarting.
     """
@@ -44,6 +84,7 @@ class Watchdog:
     locations_every_s: float = LOCATIONS_EVERY_S
     jobs_every_s: float = JOBS_EVERY_S
     grace: timedelta = reaping.GRACE
+    listing: Listing | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
     _reloaded_s: dict[str, float] = field(default_factory=dict)
 
@@ -83,6 +124,9 @@ class Watchdog:
             for name in broken_locations(self.web_url)
             if now_s - self._reloaded_s.get(name, -RELOAD_AGAIN_AFTER_S) >= RELOAD_AGAIN_AFTER_S
         ]
+        if self.listing is not None and self.listing.is_due() and runs.WORKFLOWS not in broken:
+            reload_location(self.web_url, runs.WORKFLOWS)
+            self._reloaded_s[runs.WORKFLOWS] = time.monotonic()
         for name in broken:
             reload_location(self.web_url, name)
             self._reloaded_s[name] = time.monotonic()
