@@ -167,6 +167,9 @@ def test_signal_to_the_process_ends_the_run_though_a_step_is_deaf(
     began_s = time.monotonic()
     execute_run(InMemoryJob(shape), created, instance)
     is_over.set()
+    for thread in threading.enumerate():
+        if thread.name == "step a":
+            thread.join()
     ended = instance.get_run_by_id(created.run_id)
     assert ended is not None
     assert (ended.status.value, time.monotonic() - began_s < 10) == ("CANCELED", True)
