@@ -1,7 +1,8 @@
-"""Reads definitions by the registry of blocks."""
+"""Reads definitions by the registry of blocks, and publishes their schema."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,3 +20,9 @@ def read(document: Mapping[str, Any], blocks: Mapping[str, BlockType] = BLOCKS) 
         default_timeouts={name: block.default_timeout_s for name, block in blocks.items()},
         lazy_fields={name: getattr(block, "lazy_fields", frozenset()) for name, block in blocks.items()},
     )
+
+
+def schema_text(blocks: Mapping[str, BlockType] = BLOCKS) -> str:
+    """Return docs/workflow.schema.json as it has to be."""
+    schema = definition.json_schema({name: block.config for name, block in blocks.items()})
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"

@@ -19,13 +19,11 @@ from workstation_pipelines.workflows.graph import Graph, cycle_problems, graph_o
 from workstation_pipelines.workflows.inputs import TYPES, is_of_type
 from workstation_pipelines.workflows.linear import MOST_NODES, as_graph
 from workstation_pipelines.workflows.problems import InvalidDefinitionError, Problem, nearest, pointer, quoted
+from workstation_pipelines.workflows.schema import MOST_PARALLEL, MOST_RETRIES, MOST_TIMEOUT_S, json_schema
 
-__all__ = ["MOST_NODES", "InvalidDefinitionError", "Problem", "as_graph", "digest", "parse"]
+__all__ = ["MOST_NODES", "InvalidDefinitionError", "Problem", "as_graph", "digest", "json_schema", "parse"]
 
 NODE_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}")
-MOST_RETRIES = 20
-MOST_TIMEOUT_S = 86_400
-MOST_PARALLEL = 32
 FIELDS = (
     *("nodes", "edges", "inputs", "variables", "mode", "model_id", "timeout_s", "max_parallel", "isolation"),
     *("description", "$schema"),
