@@ -47,6 +47,7 @@ def test_budgets_are_kept_and_lost_answers_billed(database: Database) -> None:
             desk.ask("llm", wrong)
         with database.transaction_with_rls(ALICE) as connection:
             bill = metering.bill(connection, user_id=ALICE, by=BillBy.STEP)
+        assert {row.name for row in bill} == {"workflow:llm"}
         assert {row.unit: (row.quantity, row.cost_usd) for row in bill} == {
             "input_tokens": (9, Decimal(9)),
             "output_tokens": (15, Decimal(15)),

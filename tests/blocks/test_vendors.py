@@ -19,6 +19,7 @@ from tests.fakes.composio import ConnectedAccount, FakeComposio
 from tests.fakes.server import LOGIN_PAGE, Answer, FakeVendor
 from workstation_pipelines.errors import (
     CancelledError,
+    FencedError,
     InvalidRequestError,
     RateLimitedError,
     ReauthorizeError,
@@ -226,12 +227,10 @@ def test_a_long_run_is_let_go_of_and_looked_at_later(crawl: Desk, apify: FakeApi
     apify.ends_after = 1_000
     wait = crawl.ask("apify_actor", CRAWL, stop=short())
     assert isinstance(wait, Wait)
-    assert (wait.kind, wait.decision) == (WaitKind.TIME, {"run_id": "run0"})
+    assert (wait.kind, wait.message) == (WaitKind.TIME, "run run0 of acme/crawler at Apify")
     assert wait.until == NOW + timedelta(minutes=5)  # half of the ten that it has been going
-    # What ended the wait may stand where the run did.
-    wait = crawl.ask("apify_actor", CRAWL, stop=short(), wait=replace(wait, decision={"expired": True}))
+    wait = crawl.ask("apify_actor", CRAWL, stop=short(), wait=replace(wait, decision={}))
     assert isinstance(wait, Wait)
-    assert wait.decision == {"run_id": "run0"}
     apify.ends_after = 0
     assert crawl.output("apify_actor", CRAWL, wait=wait)["count"] == 1
     assert len(apify.runs) == 1
@@ -257,7 +256,7 @@ def test_whatever_fails_after_the_start_begins_no_second_run(crawl: Desk, apify:
     assert len(apify.runs) == 1
 
 
-def test_a_cancel_and_the_end_of_time_abort_the_run(crawl: Desk, apify: FakeApify) -> None:
+def test_a_cancel_aborts_the_run_and_the_end_of_the_nodes_time_does_not(crawl: Desk, apify: FakeApify) -> None:
     apify.ends_after = 1_000_000
     stop = ScriptedStop()
     threading.Timer(0.2, stop.cancelled.set).start()
@@ -265,9 +264,22 @@ def test_a_cancel_and_the_end_of_time_abort_the_run(crawl: Desk, apify: FakeApif
     assert apify.runs["run0"].status == "ABORTED"
     over = threading.Event()
     apify.desk = lambda request: Answer(500) if "actor-runs" in request.path and over.wait(0.4) else None
-    assert isinstance(failure(crawl, "apify_actor", CRAWL, stop=ScriptedStop(0.3)), RetryableError)
+    wait = crawl.ask("apify_actor", CRAWL, stop=ScriptedStop(0.3))
     over.set()
-    assert apify.calls("/run1/abort") == 1
+    assert isinstance(wait, Wait)
+    apify.desk, apify.ends_after = lambda _request: None, 0
+    assert crawl.output("apify_actor", CRAWL, wait=wait)["run_id"] == "run1"
+    assert apify.calls("/run1/abort") == 0
+
+
+def test_a_run_that_is_another_ones_now_is_left_to_it(crawl: Desk, apify: FakeApify) -> None:
+    class Fenced(ScriptedStop):
+        def check(self) -> None:
+            if apify.runs:
+                raise FencedError("another run has it")
+
+    assert isinstance(failure(crawl, "apify_actor", CRAWL, stop=Fenced()), FencedError)
+    assert apify.calls("/abort") == 0
 
 
 @pytest.mark.parametrize("status", ["FAILED", "TIMED-OUT", "ABORTED"])

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from pydantic import Field, SecretStr
 
-from workstation_pipelines.errors import CancelledError, InvalidRequestError, RetryableError, WorkstationError
+from workstation_pipelines.errors import FencedError, InvalidRequestError, RetryableError, WorkstationError
 from workstation_pipelines.model import Usage
 from workstation_pipelines.workflow_model import BlockResult, Wait, WaitKind
 from workstation_pipelines.workflows import answers
@@ -35,8 +35,8 @@ _LOOK_S = 10
 _LEAST_WAIT_S, _MOST_WAIT_S = 30.0, 600.0
 _ABORT_S = 1.5
 _GOING: Final = frozenset(("READY", "RUNNING", "TIMING-OUT", "ABORTING"))
-_RUN_ID = re.compile(r"[A-Za-z0-9]{1,40}")
-_NOTED = re.compile(r"run ([A-Za-z0-9]{1,40}) of")
+_WORD = re.compile(r"[A-Za-z0-9-]{1,40}")
+_NOTED = re.compile(r"run ([A-Za-z0-9-]{1,40}) of ")
 _ACTOR = re.compile(r"[A-Za-z0-9_.-]{1,100}(?:[~/][A-Za-z0-9_.-]{1,100})?")
 
 
@@ -73,8 +73,8 @@ class ActorRun:
 def run(call: BlockCall[ApifyActorConfig]) -> BlockResult | Wait:
     """Output: {run_id, status, dataset_id, items, count, usage_usd}; `usage_usd` is what Apify says so far, or null.
 
-    Aborts the run on a cancel, and where the node's time is over. Raises InvalidRequestError for a run that ended otherwise
-    than SUCCEEDED.
+    Aborts the run on a cancel; the end of the node's time is no end of it. Raises InvalidRequestError for a run that ended
+    otherwise than SUCCEEDED.
     """
     vendor = _vendor(call)
     known = _known(call.wait)
@@ -94,13 +94,13 @@ def run(call: BlockCall[ApifyActorConfig]) -> BlockResult | Wait:
             )
         return _result(call, found, _items(vendor, call.config, found))
     except RetryableError as error:
-        if call.stop.left_s > 0:
-            call.log(f"run {found.id} of {call.config.actor} cannot be looked at just now: {error.message}")
-            return _later(call, found, least_s=error.wait_s)
-        _abort(vendor, found)
+        call.log(f"run {found.id} of {call.config.actor} cannot be looked at just now: {error.message}")
+        return _later(call, found, least_s=error.wait_s)
+    except FencedError:  # whoever has the execution now has this run, too
         raise
-    except CancelledError:
-        _abort(vendor, found)
+    except WorkstationError:
+        if not found.is_over:
+            _abort(vendor, found)
         raise
 
 
@@ -113,12 +113,9 @@ def _vendor(call: BlockCall[ApifyActorConfig]) -> Vendor:
 
 
 def _known(wait: Wait | None) -> str | None:
-    """The run that an earlier call began. The message tells it too, where the end of a wait took the decision's place."""
-    if wait is None:
-        return None
-    noted = _NOTED.search(wait.message)
-    found = (wait.decision or {}).get("run_id") or (noted[1] if noted else None)
-    return found if isinstance(found, str) and _RUN_ID.fullmatch(found) else None
+    """The run that an earlier call began, which the message of its wait tells."""
+    noted = _NOTED.match(wait.message) if wait is not None else None
+    return noted[1] if noted else None
 
 
 def _started(vendor: Vendor, config: ApifyActorConfig) -> ActorRun:
@@ -157,7 +154,6 @@ def _later(call: BlockCall[ApifyActorConfig], found: ActorRun, *, least_s: float
         WaitKind.TIME,
         until=now + timedelta(seconds=wait_s),
         message=f"run {found.id} of {call.config.actor} at Apify",
-        decision={"run_id": found.id},
     )
 
 
@@ -190,7 +186,7 @@ def _result(call: BlockCall[ApifyActorConfig], found: ActorRun, items: list[Any]
 
 
 def _usage(call: BlockCall[ApifyActorConfig]) -> Usage:
-    return Usage("apify_actor", "apify", call.config.actor, 1, None, "calls", job_id=call.execution_id)
+    return Usage("apify_actor", "apify", call.config.actor, 1, None, "calls")
 
 
 def _abort(vendor: Vendor, found: ActorRun) -> None:
@@ -206,7 +202,7 @@ def _run_in(vendor: Vendor, answer: Incoming, *, is_repeatable: bool = True) -> 
     run = vendor.fields(answer, is_repeatable=is_repeatable).get("data")
     names = ("id", "status", "defaultDatasetId")
     found = [run.get(name) for name in names] if isinstance(run, dict) else []
-    if not isinstance(run, dict) or not all(isinstance(each, str) and each for each in found):
+    if not isinstance(run, dict) or not all(isinstance(each, str) and _WORD.fullmatch(each) for each in found):
         raise answers.misunderstood(answer, "it tells of no run", is_repeatable=is_repeatable)
     usage = run.get("usageTotalUsd")
     return ActorRun(

@@ -80,8 +80,8 @@ def run(call: BlockCall[ApolloEnrichConfig]) -> BlockResult:
     kind: Literal["people", "organizations"] = "organizations" if "organization" in output else "people"
     call.log(f"Apollo was asked about {kind}, for {output['credits']:,} credits")
     usages = (
-        Usage("apollo_enrich", "apollo", kind, 1, None, "calls", job_id=call.execution_id),
-        Usage("apollo_enrich", "apollo", kind, output["credits"], None, "credits", job_id=call.execution_id),
+        Usage("apollo_enrich", "apollo", kind, 1, None, "calls"),
+        Usage("apollo_enrich", "apollo", kind, output["credits"], None, "credits"),
     )
     return BlockResult(output, tuple(usage for usage in usages if usage.quantity))
 

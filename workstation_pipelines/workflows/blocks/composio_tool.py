@@ -73,7 +73,7 @@ def run(call: BlockCall[ComposioToolConfig]) -> BlockResult:
     call.log(
         f"{config.tool} {'succeeded' if successful else 'failed'} at Composio{f' (log {logged})' if logged else ''}"
     )
-    usages = (Usage("composio_tool", "composio", config.tool, 1, None, "calls", job_id=call.execution_id),)
+    usages = (Usage("composio_tool", "composio", config.tool, 1, None, "calls"),)
     if not successful and config.on_error == "fail":
         bill_lost(call, usages)
         raise InvalidRequestError(

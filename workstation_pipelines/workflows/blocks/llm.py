@@ -232,7 +232,7 @@ def _usages(call: BlockCall[LlmConfig], vendor: Vendor, model: str, completion: 
     price = _price(call, vendor, model, completion.input_tokens, completion.output_tokens)
     provider = httpx.URL(vendor.base_url).host
     return [
-        Usage(STEP, provider, model, quantity, unit_price, unit, job_id=call.execution_id)
+        Usage(STEP, provider, model, quantity, unit_price, unit)
         for quantity, unit_price, unit in (
             (completion.input_tokens, price.input_token, "input_tokens"),
             (completion.output_tokens, price.output_token, "output_tokens"),
