@@ -31,16 +31,18 @@ def new(as_json: AsJson = False) -> None:
 
 @app.command()
 def rotate(context: typer.Context, as_json: AsJson = False) -> None:
-    """Put all stored credentials under the newest key.
+    """Put all stored credentials and secrets under the newest key.
 
     Those of all users. Syncs may run meanwhile; it may be stopped and repeated.
 
     Exit code 1 while some are left under other keys.
     """
     from workstation_pipelines.sync.connect import rotate_keys
+    from workstation_pipelines.workflows import secrets
 
     with open_session(context) as session:
         rotation = rotate_keys(session.workspace.vault)
+        secrets.rotate(secrets.SecretVault(session.workspace.database, session.workspace.settings, utc_now), rotation)
     if as_json:
         print_json(rotation)
     else:

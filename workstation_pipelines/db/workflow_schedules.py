@@ -45,11 +45,12 @@ class ScheduledWorkflow:
 
 
 class DueWorkflow(NamedTuple):
-    """Whose a due row is, and which."""
+    """Whose a due row is, and since when; `next_run_at` of None is a row that has no time yet."""
 
     id: UUID
     user_id: UserId
     tenant_id: TenantId
+    next_run_at: datetime | None
 
 
 def due(database: Database, *, at_most: int) -> list[DueWorkflow]:
@@ -59,7 +60,7 @@ def due(database: Database, *, at_most: int) -> list[DueWorkflow]:
     """
     with database.across_users() as connection:
         rows = connection.execute(
-            text("SELECT id, user_id, tenant_id FROM app.due_workflows(:at_most)"), {"at_most": at_most}
+            text("SELECT id, user_id, tenant_id, next_run_at FROM app.due_workflows(:at_most)"), {"at_most": at_most}
         )
         return [DueWorkflow(*row) for row in rows]
 
