@@ -22,6 +22,11 @@ from workstation_pipelines.workflow_model import TemplateId, TenantId
 from workstation_pipelines.workflows import catalog, template_files
 
 SYSTEM = template_files.system_templates()
+CHANGES: list[tuple[Any, dict[str, Any]]] = [
+    (workflow_templates.update, {"name": "mine"}),
+    (workflow_templates.set_public, {"is_public": False}),
+    (workflow_templates.delete, {}),
+]
 FROZEN = migrate.MIGRATIONS / "workflow_templates"
 
 
@@ -70,13 +75,9 @@ def test_file_that_lacks_something_is_not_read_as_a_template(tmp_path: Path) -> 
 
 def test_nobody_changes_or_counts_a_template_of_the_system_by_statement(shared: Database) -> None:
     template_id, who = SYSTEM[0].id, actor()
-    for attempt in (
-        lambda: call(shared, who, workflow_templates.update, template_id=template_id, name="mine"),
-        lambda: call(shared, who, workflow_templates.set_public, template_id=template_id, is_public=False),
-        lambda: call(shared, who, workflow_templates.delete, template_id=template_id),
-    ):
+    for function, arguments in CHANGES:
         with pytest.raises(NotFoundError, match="no template"):
-            attempt()
+            call(shared, who, function, template_id=template_id, **arguments)
     mine = create(shared, who)
     for statement in (
         "UPDATE app.workflow_templates SET usage_count = 1000 WHERE id = :id",
@@ -119,11 +120,7 @@ def test_public_template_is_read_by_all_and_written_by_its_owner_in_its_tenant(s
             row.id for row in call(shared, other, workflow_templates.listed, tags=["sales"], limit=500)
         }
         assert call(shared, other, workflow_templates.listed, is_own=True) == []
-        for function, arguments in (
-            (workflow_templates.update, {"name": "mine"}),
-            (workflow_templates.set_public, {"is_public": False}),
-            (workflow_templates.delete, {}),
-        ):
+        for function, arguments in CHANGES:
             with pytest.raises(NotFoundError):
                 call(shared, other, function, template_id=template.id, **arguments)
         for statement in ("UPDATE app.workflow_templates SET name = 'x'", "DELETE FROM app.workflow_templates"):
