@@ -52,6 +52,7 @@ def test_transform_makes_one_value_or_an_object_of_several() -> None:
         ("require_fresh", {"sources": [], "within_minutes": 5}),
         ("require_fresh", {"within_minutes": 5, "after": "2026-01-01"}),
         ("search_documents", {"query": "a", "limit": 51}),
+        ("search_documents", {"query": "a", "modified_from": "2026-01-01", "modified_within_days": 1}),
         ("search_documents", {"query": "a", "source_types": ["fax"]}),
         ("save_documents", {"documents": [{"title": "a", "text": "b", "mime_type": "text/html"}]}),
         ("for_each", {"items": [], "block": {"type": "nothing"}}),
@@ -178,6 +179,8 @@ def test_for_each_resolves_its_block_an_item_and_keeps_the_order() -> None:
     found = run("for_each", config, **PEOPLE)
     assert found["results"] == [{"title": title, "place": place} for place, title in enumerate("abc")]
     assert (found["errors"], found["count"]) == ([], 3)
+    paired = run("for_each", {**config, "with_items": True}, **PEOPLE)["results"]
+    assert paired == [{"item": hit, "output": found["results"][place]} for place, hit in enumerate(HITS)]
     assert run("for_each", {**config, "items": []}, **PEOPLE) == {"results": [], "errors": [], "count": 0}
     joined = {"type": "output", "config": {"values": {}}}
     with pytest.raises(ValidationError):
@@ -247,15 +250,20 @@ def test_a_config_that_an_item_makes_wrong_is_told_without_the_item() -> None:
 
 
 def test_an_item_waits_for_a_time_and_for_nothing_else(scripted: Callable[[Script], None]) -> None:
+    tried: list[Any] = []
+
     def later_then_done(call: BlockCall[Any]) -> BlockResult | Wait:
+        tried.append(call.wait)
         if call.wait is None:
             return Wait(WaitKind(call.config.value), until=later(seconds=30), decision={"run_id": "r"})
+        if len(tried) == 2:
+            raise RetryableError("busy", wait_s=3)  # and it still knows what it has waited for
         return BlockResult(call.wait.decision)
 
     scripted(later_then_done)
     stop = StopByHand()
     assert run("for_each", each(), input={"items": ["time"]}, stop=stop)["results"] == [{"run_id": "r"}]
-    assert stop.waits == [30]
+    assert stop.waits == [30, 3]
     with pytest.raises(InvalidRequestError, match="waits for approval"):
         run("for_each", each(), input={"items": ["approval"]})
 

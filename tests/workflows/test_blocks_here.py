@@ -137,6 +137,8 @@ def test_search_finds_by_words_within_every_filter_and_tells_where_from(alice: A
         ({"mime_types": []}, []),
         ({"modified_before": "2020-01-01"}, []),
         ({"modified_from": "2020-01-01"}, ["Gammon", "notes", "plans"]),
+        ({"modified_within_days": 0.5}, ["Gammon", "notes", "plans"]),
+        ({"modified_within_days": 1e-6}, []),
         ({"limit": 1, "tags": ["bird"]}, ["plans"]),
     ):
         assert titles(alice.run("search_documents", {"query": "falcon", **filters})) == expected, filters

@@ -171,27 +171,22 @@ def _run_item(call: BlockCall[Any], item: Json, index: int) -> BlockResult:
     )
     retries = 0
     while True:
+        inner.stop.check()
         try:
-            return _result_of(block, inner)
+            outcome = block.run(inner)
         except RetryableError as error:
             inner.stop.check()  # it may be the node's own time that is over
             if retries == config.max_retries:
                 raise
             retries += 1
             inner.stop.wait(max(error.wait_s, FIRST_RETRY_S * 2.0 ** (retries - 1)))
-
-
-def _result_of(block: BlockType, call: BlockCall[Any]) -> BlockResult:
-    """Run a block to its end, waiting here where it asks to be called again at a later time."""
-    while True:
-        call.stop.check()
-        outcome = block.run(call)
+            continue
         if not isinstance(outcome, Wait):
             return outcome
         if outcome.kind is not WaitKind.TIME or outcome.until is None:
             raise InvalidRequestError(f"it waits for {outcome.kind}, which nothing in `for_each` can do")
-        call.stop.wait(max((outcome.until - call.clock()).total_seconds(), 0.0))
-        call = replace(call, wait=outcome)
+        inner.stop.wait(max((outcome.until - call.clock()).total_seconds(), 0.0))
+        inner = replace(inner, wait=outcome)
 
 
 def _config_of(call: BlockCall[Any], block: BlockType, names: Mapping[str, Any]) -> BlockConfig:
