@@ -33,6 +33,7 @@ from workstation_pipelines.commands import (
     jobs,
     keys,
     labels,
+    mirror,
     process,
     reprocess,
     schedule,
@@ -106,6 +107,7 @@ app.add_typer(build.builds_app, name="build")
 app.add_typer(build.questions_app, name="question")
 app.add_typer(keys.app, name="keys")
 app.command("housekeeping")(housekeeping.housekeeping)
+app.command("mirror")(mirror.mirror)
 app.command("dev")(dagster_pages.dev)
 app.command("env")(dagster_pages.env)
 

@@ -1,5 +1,7 @@
 """Brings sync jobs and Dagster runs back into agreement after a death: neither may say that it runs when the other is over.
 
+Of the runs of workflows those are ended here whose process is gone; what that means for their executions says the mirror.
+
 A pure function of a database and an instance, so that it runs in a sensor, and also where no code location has to live.
 """
 
@@ -22,6 +24,14 @@ if TYPE_CHECKING:
 GRACE = timedelta(seconds=45)
 """From the start of a run's process until its op has opened the database, on a busy machine; and between two heartbeats."""
 
+LONGEST_START = timedelta(seconds=30)
+"""What the start of a run's process takes longer than GRACE on a machine that has too much to do."""
+
+SILENT = timedelta(seconds=90)
+"""So long after its last heartbeat the run of a workflow is over even if its process is there: it sleeps, or hangs."""
+
+AT_WORK_AT_MOST = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class Reconciled:
@@ -37,7 +47,7 @@ class Reconciled:
 def reconcile(
     database: Database, instance: dg.DagsterInstance, *, clock: Clock, grace: timedelta = GRACE
 ) -> Reconciled:
-    """End running jobs whose run is over, and started runs whose process is gone. Idempotent, safe in several processes.
+    """End running jobs whose run is over, and runs whose process is gone. Idempotent, safe in several processes.
 
     Raises SourceUnavailableError.
     """
@@ -52,7 +62,9 @@ def reconcile(
             reaped += [ended] if ended else []
     beating = {job.dagster_run_id for job in running if job.is_beating}
     closed = list(_close(instance, reaped))
-    for run in runs.started_before(instance, clock() - grace):
+    beating |= _workflows_at_work(database, instance, closed, grace)
+    started = runs.started_before(instance, clock() - grace)
+    for run in [*started, *runs.starting_before(instance, clock() - grace - LONGEST_START)]:
         # The lock alone would call a run dead whose server was restarted; its heartbeat goes on.
         if run.run_id in beating or run.run_id in closed or run_presence.is_present(database, run.run_id):
             continue
@@ -66,6 +78,25 @@ def reconcile(
                 ended = reaper.reap_if_dead(database, user_id=job.user_id, job_id=job.job_id)
                 reaped += [ended] if ended else []
     return Reconciled(reaped, closed)
+
+
+def _workflows_at_work(
+    database: Database, instance: dg.DagsterInstance, closed: list[str], grace: timedelta
+) -> set[str]:
+    """Return the runs of workflows that beat; those that have not for long are ended and `closed`, whoever holds their lock."""
+    from workstation_pipelines.db import workflow_runs
+
+    beating = set()
+    for run in workflow_runs.to_mirror(database, at_most=AT_WORK_AT_MOST):
+        if run.silent_s is None or not run.is_open:
+            continue
+        run_id = str(run.run_id)
+        if run.silent_s < grace.total_seconds():
+            beating.add(run_id)
+        elif run.silent_s >= SILENT.total_seconds():
+            is_cancelled = run.asked_to_stop_s is not None
+            closed += [run_id] if runs.report_gone(instance, run_id, is_cancelled=is_cancelled) else []
+    return beating
 
 
 def _close(instance: dg.DagsterInstance, reaped: Sequence[ReapedJob]) -> Iterator[str]:

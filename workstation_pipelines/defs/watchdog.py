@@ -15,11 +15,12 @@ import dagster as dg
 import httpx
 
 from workstation_pipelines.db.engine import Database
-from workstation_pipelines.defs import reaping, runs
+from workstation_pipelines.defs import mirroring, reaping, runs
 from workstation_pipelines.identity import utc_now
 
 LOCATIONS_EVERY_S = 10.0
 JOBS_EVERY_S = 30.0
+MIRROR_EVERY_S = 2.0
 RELOAD_TIMEOUT_S = 120.0
 RELOAD_AGAIN_AFTER_S = 45.0
 """A new server imports the project, on a busy machine for long; another reload would start it over again."""
@@ -71,7 +72,8 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Watchdog:
-    """Reloads code locations in error through the web server, and reconciles jobs with runs; each at its own interval.
+    """Reloads code locations in error through the web server, reconciles jobs with runs and mirrors what runs have done to
+    executions; each at its own interval.
 
     The location of workflows is reloaded also when it does not list the newest of them; see Listing.
 
@@ -83,6 +85,7 @@ class Watchdog:
     web_url: str
     locations_every_s: float = LOCATIONS_EVERY_S
     jobs_every_s: float = JOBS_EVERY_S
+    mirror_every_s: float = MIRROR_EVERY_S
     grace: timedelta = reaping.GRACE
     listing: Listing | None = None
     _stop: threading.Event = field(default_factory=threading.Event)
@@ -90,11 +93,13 @@ class Watchdog:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch in two threads until the block ends."""
-        threads = [
-            threading.Thread(target=self._repeat, args=each, daemon=True)
-            for each in ((self._mend_locations, self.locations_every_s), (self._reconcile, self.jobs_every_s))
-        ]
+        """Watch in threads of their own until the block ends."""
+        looks = (
+            (self._mend_locations, self.locations_every_s),
+            (self._reconcile, self.jobs_every_s),
+            (self._mirror, self.mirror_every_s),
+        )
+        threads = [threading.Thread(target=self._repeat, args=look, daemon=True) for look in looks]
         for thread in threads:
             thread.start()
         try:
@@ -135,6 +140,10 @@ class Watchdog:
     def _reconcile(self) -> str:
         done = reaping.reconcile(self.database, self.instance, clock=utc_now, grace=self.grace)
         return str(done) if done.jobs or done.run_ids else ""
+
+    def _mirror(self) -> str:
+        done = mirroring.mirror(self.database, self.instance)
+        return str(done) if done.repaired or done.failures else ""
 
 
 def broken_locations(web_url: str) -> list[str]:
