@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
 
-from workstation_pipelines.db import execution_control, executions, steps, workflow_runs, workflows
+from workstation_pipelines.db import execution_control, executions, steps, workflows
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.executions import NewStep
-from workstation_pipelines.defs import workflow_jobs
+from workstation_pipelines.defs import disagreements, mirroring, workflow_jobs
 from workstation_pipelines.model import UserId
 from workstation_pipelines.settings import Settings
 from workstation_pipelines.sync.workspace import Workspace
@@ -27,10 +27,8 @@ from workstation_pipelines.workflow_model import (
     WorkflowId,
     WorkflowVersionId,
 )
-from workstation_pipelines.workflows import catalog, flow
+from workstation_pipelines.workflows import catalog
 from workstation_pipelines.workflows.definition import digest
-from workstation_pipelines.workflows.flow import Action
-from workstation_pipelines.workflows.turns import Turns
 
 ALICE = UserId("alice")
 HOME = TenantId("home")
@@ -120,29 +118,17 @@ class WorkflowPlace:
         assert ended is not None
         return ended
 
-    def close(self, execution_id: ExecutionId, run: dg.DagsterRun) -> ExecutionStatus:
-        """Do from the rows what the mirror does from the event log."""
-        definition = catalog.read(self.execution(execution_id).definition)
-        place = {**OWNER, "execution_id": execution_id}
-        with self.database.transaction_with_rls(ALICE, HOME) as connection:
-            execution = executions.lock(connection, **place)
-            found = steps.of_execution(connection, **place)
-            turns = Turns(definition, execution, found)
-            for node_id, decision in flow.decisions(definition, turns.states).items():
-                if decision.action is Action.SKIP and decision.reason is not None:
-                    steps.skip(connection, **OWNER, step_id=turns.step(node_id).id, reason=decision.reason)
-            turns = Turns(definition, execution, steps.of_execution(connection, **place))
-            status, output = flow.final(definition, turns.states, turns.outputs)
-            workflow_runs.close(connection, **OWNER, run_id=UUID(run.run_id), dagster_status=run.status.value)
-            if status is ExecutionStatus.WAITING:
-                execution_control.set_waiting(connection, **place)
-            else:
-                execution_control.end(connection, **place, status=status, output=output)
-        return status
+    def close(self, execution_id: ExecutionId) -> ExecutionStatus:
+        """Let the mirror write down how the newest run has ended, and see that then all agrees."""
+        done = mirroring.mirror(self.database, self.instance, only=execution_id)
+        assert done == mirroring.Mirrored(looked_at=1, closed=1)
+        assert disagreements.disagreements(self.database, self.instance, **OWNER) == []
+        return self.execution(execution_id).status
 
     def run_to_the_end(self, execution_id: ExecutionId) -> Execution:
-        while self.close(execution_id, self.run(execution_id)) is ExecutionStatus.WAITING:
-            pass
+        self.run(execution_id)
+        while self.close(execution_id) is ExecutionStatus.WAITING:
+            self.run(execution_id)
         return self.execution(execution_id)
 
     def execution(self, execution_id: ExecutionId) -> Execution:

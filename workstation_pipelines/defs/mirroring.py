@@ -75,7 +75,7 @@ def mirror(database: Database, instance: dg.DagsterInstance, *, only: ExecutionI
             raise
         except Exception as error:  # noqa: BLE001 - told, and tried again: one execution must not hold up all others
             failures.append(f"{run.execution_id} ({type(error).__name__})")
-    return Mirrored(len(found), done[True], done[False], failures)
+    return Mirrored(len(found), done[True], done[False], tuple(failures))
 
 
 def _look_at(database: Database, instance: dg.DagsterInstance, run: MirroredRun, status: str | None) -> bool:
