@@ -149,7 +149,7 @@ def _behind(definition: Definition, node_ids: set[NodeId]) -> set[NodeId]:
     return found
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(documents(most_nodes=15), st.integers(0, 2**32 - 1))
 def test_what_is_at_or_behind_a_node_to_run_again_is_not_reused(document: dict[str, Any], seed: int) -> None:
     definition, steps = parsed(document), _steps(document)
@@ -168,7 +168,7 @@ def test_what_is_at_or_behind_a_node_to_run_again_is_not_reused(document: dict[s
     assert flow.reusable(definition, steps, definition, chosen) == failed_again - _behind(definition, chosen)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(documents(most_nodes=12), st.integers(0, 2**32 - 1))
 def test_what_has_changed_is_not_reused_nor_anything_behind_it(document: dict[str, Any], seed: int) -> None:
     old, steps, random = parsed(document), _steps(document), Random(seed)

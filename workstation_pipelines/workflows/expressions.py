@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,7 +24,7 @@ MOST_GROWTH = 1000
 MOST_VISITS = 5_000_000
 """How many parts may be visited in one evaluation: some seconds."""
 MOST_TEXT = 10_000_000
-"""Characters that `join` and `to_string` may make."""
+"""Characters of JSON that a result may have, and of what `join` and `to_string` make on the way to it."""
 
 _ABOVE_NOT = frozenset(
     {
@@ -48,9 +49,12 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class Expression:
+    """`growth` is how many times larger than what it reads its result may be."""
+
     text: str
     tree: Mapping[str, Any]
     mentions: frozenset[Mention]
+    growth: int
 
 
 def evaluate(expression: str, scope: Mapping[str, Any]) -> Json:
@@ -60,9 +64,24 @@ def evaluate(expression: str, scope: Mapping[str, Any]) -> Json:
     """
     read = compiled(expression)
     try:
-        return _Bounded().visit(read.tree, scope)
+        found = _Bounded().visit(read.tree, scope)
+        if read.growth > 1:  # one list may stand in it a thousand times, and is written out as often
+            as_text(found)
+        return found
     except (exceptions.JMESPathError, *_SPECIAL_ERRORS) as error:
         raise InvalidRequestError(f"{quoted(expression)} cannot be evaluated: {_reason(error)}") from None
+
+
+def as_text(value: Json, most: int = MOST_TEXT, *, is_compact: bool = False) -> str:
+    """Return a value as JSON, and text as it is. Raises ValueError above so many characters, and for what JSON has not."""
+    written: list[str] = []
+    length = 0
+    for chunk in [value] if isinstance(value, str) else (_COMPACT if is_compact else _JSON).iterencode(value):
+        written.append(chunk)
+        length += len(chunk)
+        if length > most:
+            raise ValueError(f"its result has more than {most:,} characters")
+    return "".join(written)
 
 
 def is_true(value: Json) -> bool:
@@ -116,11 +135,12 @@ def compiled(expression: str) -> Expression:
     _refuse_deep(expression, tree)
     _refuse_unknown_functions(expression, tree)
     _refuse_misread_not(expression, tree)
-    if _growth(tree) > MOST_GROWTH:
+    growth = _growth(tree)
+    if growth > MOST_GROWTH:
         raise InvalidRequestError(f"{quoted(expression)} makes its result too many times larger than what it reads")
     mentions: set[Mention] = set()
     _focus(tree, _ROOT, mentions)
-    return Expression(expression, tree, frozenset(mentions))
+    return Expression(expression, tree, frozenset(mentions), growth)
 
 
 class _BoundedFunctions(Functions):  # type: ignore[misc,unused-ignore]
@@ -130,7 +150,13 @@ class _BoundedFunctions(Functions):  # type: ignore[misc,unused-ignore]
             raise ValueError("join() would make too long a text")
         return glue.join(texts)
 
+    @signature({"types": []})
+    def _func_to_string(self, value: Any) -> str:
+        return as_text(value, is_compact=True)
 
+
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False)
+_COMPACT = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
 _OPTIONS = Options(custom_functions=_BoundedFunctions())
 
 
@@ -144,6 +170,15 @@ class _Bounded(TreeInterpreter):  # type: ignore[misc,unused-ignore]
         if self._left < 0:
             raise ValueError("it would take too long on what it is given: select less")
         return super().visit(node, *args, **kwargs)
+
+    def visit_flatten(self, node: Any, value: Any) -> Any:
+        base = self.visit(node["children"][0], value)
+        if not isinstance(base, list):
+            return None
+        self._left -= sum(len(element) if isinstance(element, list) else 1 for element in base)
+        if self._left < 0:
+            raise ValueError("it would make too long a list: select less")
+        return [item for element in base for item in (element if isinstance(element, list) else [element])]
 
 
 def _reason(error: Exception) -> str:

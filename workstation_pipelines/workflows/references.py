@@ -10,7 +10,6 @@ never looked through for references again.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -19,7 +18,7 @@ from typing import Any
 
 from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.workflow_model import Json
-from workstation_pipelines.workflows.expressions import MOST_CHARACTERS, evaluate, is_true, node_ids_in
+from workstation_pipelines.workflows.expressions import MOST_CHARACTERS, as_text, evaluate, is_true, node_ids_in
 from workstation_pipelines.workflows.problems import pointer, quoted
 from workstation_pipelines.workflows.redaction import HIDDEN, redacted
 
@@ -27,6 +26,7 @@ __all__ = [
     "MOST_REFERENCES",
     "Reference",
     "Resolved",
+    "as_text",
     "evaluate",
     "has_references",
     "is_true",
@@ -228,25 +228,13 @@ class _Resolver:
 
 def _joined(parts: Iterator[Json]) -> str:
     texts: list[str] = []
-    length = 0
+    left = MOST_RESOLVED
     for part in parts:
-        texts.append(as_text(part, MOST_RESOLVED - length))
-        length += len(texts[-1])
+        try:
+            texts.append("" if part is None else as_text(part, left))
+        except ValueError:
+            raise InvalidRequestError(
+                f"the text with its references resolved is no JSON, or has more than {MOST_RESOLVED:,} characters"
+            ) from None
+        left -= len(texts[-1])
     return "".join(texts)
-
-
-def as_text(value: Json, most: int = MOST_RESOLVED) -> str:
-    """Return the text that a value becomes inside a longer one. Raises InvalidRequestError above `most` characters."""
-    if value is None:
-        return ""
-    written: list[str] = []
-    length = 0
-    for chunk in [value] if isinstance(value, str) else _JSON.iterencode(value):
-        written.append(chunk)
-        length += len(chunk)
-        if length > most:
-            raise InvalidRequestError(f"a text with references would have more than {MOST_RESOLVED:,} characters")
-    return "".join(written)
-
-
-_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(", ", ": "))
