@@ -214,7 +214,7 @@ def test_several_that_look_at_once_start_each_row_once(desk: Desk) -> None:
     with ThreadPoolExecutor(4) as threads:
         rounds = list(threads.map(lambda _: tick(desk.database), range(4)))
     assert sum(started.executions for started in rounds) + tick(desk.database).executions == 8
-    keys = [execution.idempotency_key for execution in desk.executions]
+    keys = [str(execution.idempotency_key) for execution in desk.executions]
     assert sorted(keys) == sorted(f"{row.id}:{int(row.next_run_at.timestamp())}" for row in rows if row.next_run_at)
 
 
