@@ -264,13 +264,11 @@ class Execution:
 class BlockResult:
     """What a block returns when it is done. `output` is JSON of at most a megabyte; `usages` are billed with it.
 
-    `billed` are usages that the block has recorded itself, in the transaction of the work that spent them: the step counts
-    them, and nobody bills them again.
+    What it has billed before, by workflows/spending.py, is not among them.
     """
 
     output: Json
     usages: Sequence[Usage] = ()
-    billed: Sequence[Usage] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class Bills:
         self.lost: list[Any] = []
         for module in modules:
             monkeypatch.setattr(
-                f"workstation_pipelines.workflows.blocks.{module}.bill_lost",
+                f"workstation_pipelines.workflows.blocks.{module}.bill_at_once",
                 lambda _call, usages: self.lost.extend(usages),
             )
 

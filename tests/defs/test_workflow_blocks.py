@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,10 +13,13 @@ import pytest
 
 from tests.defs.workflow_place import ALICE, OWNER, WorkflowPlace
 from workstation_pipelines.db import data_sources, waits
-from workstation_pipelines.model import DataSourceId, SourceType
+from workstation_pipelines.errors import InvalidRequestError, RetryableError
+from workstation_pipelines.model import DataSourceId, SourceType, Usage
 from workstation_pipelines.settings import Settings
 from workstation_pipelines.sync.run import SyncRequest, drive
-from workstation_pipelines.workflow_model import ExecutionId, ExecutionStatus
+from workstation_pipelines.workflow_model import BlockResult, ExecutionId, ExecutionStatus
+from workstation_pipelines.workflows.blocks import BLOCKS
+from workstation_pipelines.workflows.blocks.contract import BlockCall, BlockConfig, BlockType
 
 NODES: dict[str, tuple[str, dict[str, Any]]] = {
     "fresh": ("require_fresh", {"sources": ["notes"], "within_minutes": 60}),
@@ -126,3 +130,45 @@ def test_a_workflow_waits_for_a_sync_and_a_person_and_saves_what_it_found(place:
         ALICE, "SELECT sum(quantity) AS tokens FROM app.billing_records WHERE job_id = :id", {"id": execution_id}
     )
     assert 0 < billed.tokens == steps["save"].input_tokens == execution.input_tokens
+
+
+class PricedConfig(BlockConfig):
+    value: int
+
+
+def test_what_a_failed_attempt_has_spent_is_on_the_bill_and_in_the_execution(
+    place: WorkflowPlace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def priced(call: BlockCall[PricedConfig]) -> BlockResult:
+        calls.append(call.config.value)
+        if call.config.value == 3 and calls.count(3) == 1:
+            raise RetryableError("busy", wait_s=0.0)
+        if call.config.value == 4:
+            raise InvalidRequestError("no such thing")
+        usage = Usage("priced", "here", "m", 10 * call.config.value, Decimal("0.5"), "output_tokens")
+        return BlockResult(None, [usage])
+
+    monkeypatch.setitem(BLOCKS, "priced", BlockType(priced, PricedConfig, "costs"))
+    each = {"items": [1, 2, 3], "max_retries": 0, "block": {"type": "priced", "config": {"value": "${item}"}}}
+    retry = {"max_retries": 1, "delay_s": 0.001}
+    document = {
+        "nodes": [
+            {"id": "a", "type": "for_each", "config": each, "retry": retry},
+            {"id": "b", "type": "for_each", "config": {**each, "items": [1, 4]}},
+        ],
+        "edges": [{"source": "a", "target": "b"}],
+    }
+    execution_id = place.ask_for(place.save(document), document)
+    assert one_run(place, execution_id) is ExecutionStatus.FAILED
+    assert calls == [1, 2, 3, 1, 2, 3, 1, 4]
+    [billed] = place.database.query_with_rls(
+        ALICE,
+        "SELECT sum(quantity) AS tokens, sum(cost) AS cost FROM app.billing_records WHERE job_id = :id",
+        {"id": execution_id},
+    )
+    execution, steps = place.execution(execution_id), place.steps(execution_id)
+    assert (billed.tokens, billed.cost) == (100, 50)
+    assert (execution.output_tokens, execution.cost) == (100, Decimal(50))
+    assert [steps[name].output_tokens for name in "ab"] == [90, 10]

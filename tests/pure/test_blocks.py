@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from tests.pure.block_calls import NOW, StopByHand, call_of, later, run
+from tests.pure.block_calls import NOW, StopByHand, later, run
 from workstation_pipelines.errors import CancelledError, InvalidRequestError, NotFoundError, RetryableError
 from workstation_pipelines.workflow_model import BlockResult, Wait, WaitKind
 from workstation_pipelines.workflows.blocks import BLOCKS
@@ -321,13 +321,3 @@ def test_the_time_of_the_node_ends_for_each(scripted: Callable[[Script], None]) 
     with pytest.raises(RetryableError, match="time is over"):
         run("for_each", each(), input={"items": [1]}, stop=StopByHand(timeout_s=0.05))
     release.set()
-
-
-def test_usages_of_an_item_that_its_block_has_billed_are_passed_on(scripted: Callable[[Script], None]) -> None:
-    from workstation_pipelines.model import Usage
-
-    usage = Usage("embed", "here", "model", 3, None)
-    scripted(lambda call: BlockResult(None, billed=[usage]))
-    outcome = BLOCKS["for_each"].run(call_of("for_each", each(), input={"items": [1, 2]}))
-    assert isinstance(outcome, BlockResult)
-    assert (outcome.usages, outcome.billed) == ((), (usage, usage))

@@ -19,14 +19,14 @@ from tests.conftest import DatabaseUrls
 from tests.sync.parts import DigestEmbedder
 from tests.sync.ruled import Rules
 from tests.sync.syncing import _FORKS, Running, new_id, vectorizer
-from workstation_pipelines.db import budgets, documents, library
+from workstation_pipelines.db import budgets, documents, library, metering
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.errors import BudgetReachedError, CancelledError, InvalidRequestError
 from workstation_pipelines.identity import utc_now
 from workstation_pipelines.model import BudgetPeriod, BudgetUnit, DocumentId, UserId
 from workstation_pipelines.sync.faults import SAVING_POINTS, Faults
 from workstation_pipelines.sync.index import check
-from workstation_pipelines.sync.saving import PLAIN, Saved, SavingParts, TextToSave, save_texts
+from workstation_pipelines.sync.saving import PLAIN, Saved, SavingParts, SavingTerms, TextToSave, save_texts
 from workstation_pipelines.sync.vectorize import Vectorizer
 
 ALICE = UserId("alice")
@@ -44,8 +44,15 @@ class Desk:
 
     def save(self, *texts: TextToSave, fault: str | None = None, job_id: UUID = JOB) -> list[Saved]:
         self.embedder.texts.clear()
-        parts = SavingParts(self.database, self.vectorizer(), new_id, utc_now, self.check, Faults(fault))
-        return list(save_texts(parts, texts, user_id=self.user_id, job_id=job_id))
+        parts = SavingParts(self.database, self.vectorizer(), new_id, utc_now, Faults(fault))
+        terms = SavingTerms(
+            user_id=self.user_id,
+            job_id=job_id,
+            transaction=lambda: self.database.transaction_with_rls(self.user_id),
+            bill=lambda connection, usages: metering.record(connection, user_id=self.user_id, usages=usages),
+            check=self.check,
+        )
+        return list(save_texts(parts, texts, terms))
 
     def vectorizer(self) -> Vectorizer:
         return vectorizer(self.database, self.user_id, self.embedder)

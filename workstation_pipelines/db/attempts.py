@@ -106,7 +106,8 @@ _END_BLOCK = text(
     """
     UPDATE app.block_executions
        SET status = :block_status, error_class = :error_class, error_message = :error_message, completed_at = now(),
-           input_tokens = :input_tokens, output_tokens = :output_tokens, cost = :cost
+           input_tokens = input_tokens + :input_tokens, output_tokens = output_tokens + :output_tokens,
+           cost = cost + :cost
      WHERE tenant_id = :tenant_id AND user_id = :user_id AND id = :block_id AND step_id = :step_id AND status = 'running'"""
 )
 _END_STEP = """
@@ -138,6 +139,43 @@ _WAIT = text(
 _CANCEL = text(
     _END_STEP.format(changes="error_class = :error_class, error_message = :error_message, completed_at = now()")
 )
+
+
+_HOLD = text(
+    """
+    SELECT e.id FROM app.workflow_executions e
+     WHERE e.tenant_id = :tenant_id AND e.user_id = :user_id AND e.id = (
+           SELECT b.execution_id FROM app.block_executions b
+            WHERE b.tenant_id = :tenant_id AND b.user_id = :user_id AND b.id = :block_id)
+       FOR UPDATE"""
+)
+_SPEND = text(
+    """
+    UPDATE app.block_executions
+       SET input_tokens = input_tokens + :input_tokens, output_tokens = output_tokens + :output_tokens,
+           cost = cost + :cost
+     WHERE tenant_id = :tenant_id AND user_id = :user_id AND id = :block_id AND status = 'running'"""
+)
+
+
+def hold(connection: Connection, *, user_id: UserId, tenant_id: TenantId, block_id: UUID) -> None:
+    """Lock the execution of an attempt until the transaction ends: whoever calls spend() does this before all else."""
+    connection.execute(_HOLD, {"user_id": user_id, "tenant_id": tenant_id, "block_id": block_id})
+
+
+def spend(connection: Connection, *, user_id: UserId, tenant_id: TenantId, block_id: UUID, spent: Spent) -> None:
+    """Add to what an attempt has taken so far. Of one that is over, and of its execution, nothing is changed any more."""
+    connection.execute(
+        _SPEND,
+        {
+            "user_id": user_id,
+            "tenant_id": tenant_id,
+            "block_id": block_id,
+            "input_tokens": spent.input_tokens,
+            "output_tokens": spent.output_tokens,
+            "cost": spent.cost,
+        },
+    )
 
 
 def complete(

@@ -7,12 +7,15 @@ does it all again, and nothing comes out twice.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 from uuid import UUID
 
-from workstation_pipelines.db import metering, origins
+from sqlalchemy import Connection
+
+from workstation_pipelines.db import origins
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.rulings import FILTERED
 from workstation_pipelines.errors import FilteredError, InvalidRequestError, SkipItemError, UnreadableContentError
@@ -70,30 +73,39 @@ class Saved:
 
 
 @dataclass(frozen=True, slots=True)
-class SavingParts:
-    """What saving works with; everything that differs between production and tests.
+class SavingTerms:
+    """On what terms whoever has texts saved has it done: which job pays, and how it stops.
 
-    `check` raises when the work is to end: it is asked before a text is embedded, and before it is stored.
+    `transaction` opens the one that a document is stored in, and in which `bill` records what it has cost. `check` raises when
+    the work is to end: it is asked before a text is embedded, and before it is stored.
     """
+
+    user_id: UserId
+    job_id: UUID
+    transaction: Callable[[], AbstractContextManager[Connection]]
+    bill: Callable[[Connection, Sequence[Usage]], object]
+    check: Callable[[], object] = lambda: None
+
+
+@dataclass(frozen=True, slots=True)
+class SavingParts:
+    """What saving works with; everything that differs between production and tests."""
 
     database: Database
     vectorizer: Vectorizer
     new_id: NewId
     clock: Clock
-    check: Callable[[], object] = lambda: None
     faults: Faults = field(default_factory=Faults)
     after_commit: Callable[[], object] = lambda: None
 
 
-def save_texts(
-    parts: SavingParts, texts: Sequence[TextToSave], *, user_id: UserId, job_id: UUID
-) -> Generator[Saved, None, None]:
-    """Store texts in order, each in a transaction of its own with what `job_id` is billed for it; yields after each.
+def save_texts(parts: SavingParts, texts: Sequence[TextToSave], terms: SavingTerms) -> Generator[Saved, None, None]:
+    """Store texts in order, each in a transaction of its own together with its bill; yields after each.
 
     Raises InvalidRequestError for a text that cannot be stored, BudgetReachedError and RetryableError; what was yielded
     before stays.
     """
-    saver = _Saver(parts, user_id=user_id, job_id=job_id)
+    saver = _Saver(parts, terms)
     for text in texts:
         saved = saver.save(text)
         parts.faults.reach("text_committed")
@@ -102,10 +114,10 @@ def save_texts(
 
 
 class _Saver:
-    def __init__(self, parts: SavingParts, *, user_id: UserId, job_id: UUID) -> None:
+    def __init__(self, parts: SavingParts, terms: SavingTerms) -> None:
         self._parts = parts
-        self._user_id = user_id
-        self._job_id = job_id
+        self._terms = terms
+        user_id = terms.user_id
         self._documents = StandaloneDocuments(
             database=parts.database,
             user_id=user_id,
@@ -130,7 +142,7 @@ class _Saver:
         try:
             return self._stored(text, read)
         except FilteredError:
-            with self._parts.database.transaction_with_rls(self._user_id) as connection:
+            with self._parts.database.transaction_with_rls(self._terms.user_id) as connection:
                 hidden = self._documents.drop(connection, read, reason=FILTERED)
             return Saved(text.key, SaveOutcome.LEFT_OUT, hidden, read.title)
         except SkipItemError as problem:
@@ -141,16 +153,16 @@ class _Saver:
         texts = [(key, content, replace(extracted, title=read.title)) for key, content, extracted in texts]
         labels = Labels(text.project_id, text.tags)
         while True:
-            self._parts.check()
+            self._terms.check()
             prepared = self._documents.prepare(read, texts)
             with self._allowance.taking(partial(self._documents.tokens, prepared)):
                 vectorized = self._documents.vectorize(prepared)
-                self._parts.check()
-                with self._parts.database.transaction_with_rls(self._user_id) as connection:
+                self._terms.check()
+                with self._terms.transaction() as connection:
                     if not self._documents.store(connection, prepared, vectorized, labels):
                         continue  # another has stored this key since it was looked up
-                    usages = self._documents.usages(prepared, vectorized, job_id=self._job_id)
-                    metering.record(connection, user_id=self._user_id, usages=usages)
+                    usages = self._documents.usages(prepared, vectorized, job_id=self._terms.job_id)
+                    self._terms.bill(connection, usages)
                     self._parts.faults.reach("text_before_commit")
             outcome = SaveOutcome.CREATED if prepared.is_new else SaveOutcome.UPDATED
             outcome = SaveOutcome.UNCHANGED if prepared.is_unchanged else outcome

@@ -9,7 +9,6 @@ from decimal import Decimal
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-from uuid import UUID
 
 from workstation_pipelines.db import data_sources, embedded, index_settings, vectors
 from workstation_pipelines.db.data_sources import DataSource
@@ -52,7 +51,7 @@ if TYPE_CHECKING:
     from workstation_pipelines.sources.web import WebFetcher
     from workstation_pipelines.sync.processing import Processed, ProcessingResult
     from workstation_pipelines.sync.reprocess import Reprocessed
-    from workstation_pipelines.sync.saving import Saved, TextToSave
+    from workstation_pipelines.sync.saving import Saved, SavingTerms, TextToSave
     from workstation_pipelines.text.extract import SandboxedExtractor
 
 Told = TypeVar("Told")
@@ -363,18 +362,16 @@ class Workspace:
             ),
         )
 
-    def save_texts(
-        self, texts: Sequence[TextToSave], *, user_id: UserId, job_id: UUID, check: Callable[[], object]
-    ) -> Generator[Saved, None, None]:
-        """Store texts as documents of their own, billed to a job; see save_texts(). `check` raises when it is to end."""
+    def save_texts(self, texts: Sequence[TextToSave], terms: SavingTerms) -> Generator[Saved, None, None]:
+        """Store texts as documents of their own; see save_texts()."""
         from workstation_pipelines.sync.saving import SavingParts, save_texts
 
         faults = Faults(self.settings.fault)
-        parts = SavingParts(self.database, self.vectorizer(user_id), self.new_id, utc_now, check, faults)
+        parts = SavingParts(self.database, self.vectorizer(terms.user_id), self.new_id, utc_now, faults)
         return self._in_step(
-            user_id,
+            terms.user_id,
             parts.vectorizer.config,
-            lambda nudge: save_texts(replace(parts, after_commit=nudge), texts, user_id=user_id, job_id=job_id),
+            lambda nudge: save_texts(replace(parts, after_commit=nudge), texts, terms),
         )
 
     def reprocess(

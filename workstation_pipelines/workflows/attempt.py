@@ -214,7 +214,7 @@ class Runner:
             self._ledger.wait(begun.step, begun.block_id, result)
             self._turns.changed(replace(begun.step, status=StepStatus.WAITING, wait=replace(result, decision=None)))
             return Attempted(Outcome.WAITS)
-        self._ledger.complete(begun.step, begun.block_id, output, result.usages, result.billed)
+        self._ledger.complete(begun.step, begun.block_id, output, result.usages)
         self._turns.completed(begun.node.id, output, taken)
         return Attempted(Outcome.COMPLETED, taken=taken)
 
@@ -240,6 +240,7 @@ class Runner:
             new_id=self._workspace.new_id,
             log=_Log(self._ledger, begun),
             resolve=lambda value, more: references.resolve_value(value, {**begun.scope, **more}, secrets),
+            block_id=begun.block_id,
             secrets=frozenset(secrets.values()),
         )
         return called(lambda: BLOCKS[node.type].run(call), begun.stop, name=node.id)

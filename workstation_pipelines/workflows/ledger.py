@@ -8,12 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from workstation_pipelines.db import attempts, blocks, execution_control, executions, metering, steps, timeline
-from workstation_pipelines.db.attempts import Spent
 from workstation_pipelines.db.timeline import TimelineEvent
 from workstation_pipelines.errors import CancelledError, FencedError, SourceUnavailableError
 from workstation_pipelines.identity import utc_now
@@ -30,6 +28,7 @@ from workstation_pipelines.workflow_model import (
     StepStatus,
     Wait,
 )
+from workstation_pipelines.workflows.spending import spent_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -107,14 +106,12 @@ class Ledger:
             )
         return step
 
-    def complete(
-        self, step: Step, block_id: UUID, output: Json, usages: Sequence[Usage], billed: Sequence[Usage]
-    ) -> None:
-        """Complete a step, and bill `usages` with it; `billed` are counted only. Raises FencedError."""
+    def complete(self, step: Step, block_id: UUID, output: Json, usages: Sequence[Usage]) -> None:
+        """Complete a step, and bill `usages` with it. Raises FencedError."""
         mine = [replace(each, job_id=self._execution_id, step=f"workflow:{step.node_type}") for each in usages]
         with self._held() as (connection, _):
             metering.record(connection, user_id=self._owner["user_id"], usages=mine)
-            spent = _spent([*mine, *billed])
+            spent = spent_of(mine)
             attempts.complete(connection, **self._owner, step_id=step.id, block_id=block_id, output=output, spent=spent)
             self._faults.reach("workflow_complete")
         self._faults.reach("workflow_completed")
@@ -175,9 +172,3 @@ class Ledger:
                     f"execution {self._execution_id} is over, or another run's: run {self._run_id} writes no more"
                 )
             yield connection, execution
-
-
-def _spent(usages: Sequence[Usage]) -> Spent:
-    written = sum(usage.quantity for usage in usages if usage.unit == "output_tokens")
-    read = sum(usage.quantity for usage in usages if usage.unit.endswith("tokens")) - written
-    return Spent(input_tokens=read, output_tokens=written, cost=sum((usage.cost for usage in usages), Decimal(0)))

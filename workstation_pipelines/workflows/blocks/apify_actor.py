@@ -25,7 +25,7 @@ from workstation_pipelines.workflow_model import BlockResult, Wait, WaitKind
 from workstation_pipelines.workflows import answers
 from workstation_pipelines.workflows.blocks.contract import BlockCall, BlockConfig
 from workstation_pipelines.workflows.outbound import MOST_BYTES, Incoming, Outbound
-from workstation_pipelines.workflows.spending import bill_lost
+from workstation_pipelines.workflows.spending import bill_at_once
 from workstation_pipelines.workflows.vendor import Key, Vendor, key_of
 
 STAYS_S = 30.0
@@ -88,7 +88,7 @@ def run(call: BlockCall[ApifyActorConfig]) -> BlockResult | Wait:
         if not found.is_over:
             return _later(call, found)
         if found.status != "SUCCEEDED":
-            bill_lost(call, [_usage(call)])
+            bill_at_once(call, [_usage(call)])
             raise InvalidRequestError(
                 f"run {found.id} of {call.config.actor} ended as {found.status}: its log at Apify says why"
             )

@@ -22,7 +22,7 @@ from workstation_pipelines.workflow_model import BlockResult
 from workstation_pipelines.workflows import answers
 from workstation_pipelines.workflows.blocks.contract import BlockCall, BlockConfig
 from workstation_pipelines.workflows.outbound import MOST_BYTES, Outbound
-from workstation_pipelines.workflows.spending import bill_lost
+from workstation_pipelines.workflows.spending import bill_at_once
 from workstation_pipelines.workflows.vendor import Key, Vendor, key_of
 
 _TOOL = re.compile(r"[A-Za-z0-9_-]{1,200}")
@@ -75,7 +75,7 @@ def run(call: BlockCall[ComposioToolConfig]) -> BlockResult:
     )
     usages = (Usage("composio_tool", "composio", config.tool, 1, None, "calls"),)
     if not successful and config.on_error == "fail":
-        bill_lost(call, usages)
+        bill_at_once(call, usages)
         raise InvalidRequestError(
             f"composio: {config.tool} did not succeed: its log {logged or 'at Composio'} says why, or let the block go on"
             " with `on_error: continue`"

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
 
@@ -77,6 +78,8 @@ class BlockCall(Generic[Config]):
     """Adds a line to the execution's timeline, at once; redacted."""
     resolve: Resolve
     """Resolves the references of a lazy field; see BlockType."""
+    block_id: UUID | None = None
+    """The row of the attempt, which what it spends is counted in; None in a call that nothing is written of."""
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from workstation_pipelines.db import metering
 from workstation_pipelines.errors import InvalidRequestError, RetryableError, WorkstationError
-from workstation_pipelines.model import Usage
 from workstation_pipelines.workflow_model import BlockResult, Json, Wait, WaitKind
+from workstation_pipelines.workflows import spending
 from workstation_pipelines.workflows.blocks.contract import BlockCall, BlockConfig
 from workstation_pipelines.workflows.blocks.fields import Items, items_of
 
@@ -96,7 +95,6 @@ class _Work:
     is_stopped: bool = False
     outputs: dict[int, Json] = field(default_factory=dict)
     errors: dict[int, Exception] = field(default_factory=dict)
-    billed: list[Usage] = field(default_factory=list)
     changed: Condition = field(default_factory=Condition)
 
     def run(self) -> None:
@@ -104,11 +102,13 @@ class _Work:
         while (index := self._take()) is not None:
             try:
                 result = _run_item(self.call, self.items[index], index)
-                billed = _bill(self.call, result)
+                spending.bill_at_once(
+                    self.call, [replace(each, step=self.call.config.block.type) for each in result.usages]
+                )
             except Exception as error:  # noqa: BLE001 - raised again, or told, by the thread that waits
                 self._settle(index, error=error)
             else:
-                self._settle(index, output=result.output, billed=billed)
+                self._settle(index, output=result.output)
 
     def wait(self) -> None:
         """Return when nothing is under way any more. Raises what the call's stop does, within a second of it."""
@@ -126,7 +126,7 @@ class _Work:
             _raise_first(self.errors)
         errors = [_told(index, error) for index, error in sorted(self.errors.items())]
         results = [self._shown(index) for index in range(len(self.items))]
-        return BlockResult({"results": results, "errors": errors, "count": len(results)}, billed=tuple(self.billed))
+        return BlockResult({"results": results, "errors": errors, "count": len(results)})
 
     def _shown(self, index: int) -> Json:
         output = self.outputs.get(index)
@@ -139,13 +139,10 @@ class _Work:
             self.begun += 1
             return self.begun - 1
 
-    def _settle(
-        self, index: int, *, output: Json = None, billed: Sequence[Usage] = (), error: Exception | None = None
-    ) -> None:
+    def _settle(self, index: int, *, output: Json = None, error: Exception | None = None) -> None:
         with self.changed:
             if error is None:
                 self.outputs[index] = output
-                self.billed += billed
             else:
                 self.errors[index] = error
                 is_expected = isinstance(error, WorkstationError)
@@ -201,16 +198,6 @@ def _config_of(call: BlockCall[Any], block: BlockType, names: Mapping[str, Any])
         raise InvalidRequestError(
             f"config of {call.config.block.type}, {place or 'as a whole'}: {first['msg']}"
         ) from None
-
-
-def _bill(call: BlockCall[ForEachConfig], result: BlockResult) -> list[Usage]:
-    """Record what an item spent, if its block has not; return all that it spent."""
-    step = f"workflow:{call.config.block.type}"
-    usages = [replace(usage, job_id=call.execution_id, step=step) for usage in result.usages]
-    if usages:
-        with call.workspace.database.transaction_with_rls(call.user_id) as connection:
-            metering.record(connection, user_id=call.user_id, usages=usages)
-    return [*usages, *result.billed]
 
 
 def _raise_first(errors: Mapping[int, Exception]) -> NoReturn:

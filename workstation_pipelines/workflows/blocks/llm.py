@@ -25,7 +25,7 @@ from workstation_pipelines.workflow_model import BlockResult
 from workstation_pipelines.workflows import answers
 from workstation_pipelines.workflows.blocks.contract import BlockCall, BlockConfig
 from workstation_pipelines.workflows.outbound import Incoming, Outbound
-from workstation_pipelines.workflows.spending import bill_lost
+from workstation_pipelines.workflows.spending import bill_at_once
 from workstation_pipelines.workflows.vendor import Key, Vendor
 
 STEP = "llm"
@@ -97,7 +97,7 @@ def run(call: BlockCall[LlmConfig]) -> BlockResult:
     try:
         parsed = _parsed(call, completion) if config.response == "json" else None
     except WorkstationError:
-        bill_lost(call, usages)
+        bill_at_once(call, usages)
         raise
     return BlockResult(
         {

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workstation_pipelines.db import library
 from workstation_pipelines.errors import InvalidRequestError
-from workstation_pipelines.model import Usage
 from workstation_pipelines.workflow_model import BlockResult
+from workstation_pipelines.workflows import spending
 from workstation_pipelines.workflows.blocks.contract import BlockCall, BlockConfig
 
 if TYPE_CHECKING:
@@ -52,13 +52,19 @@ def run(call: BlockCall[SaveDocumentsConfig]) -> BlockResult:
     found unchanged when it is tried again. `outcome` is created, updated, unchanged or left_out (by a rule of the user's).
     Raises InvalidRequestError, BudgetReachedError, RetryableError.
     """
-    texts = _texts(call)
+    from workstation_pipelines.sync.saving import SavingTerms
+
     documents: list[dict[str, str | None]] = []
-    usages: list[Usage] = []
-    saving = call.workspace.save_texts(texts, user_id=call.user_id, job_id=call.execution_id, check=call.stop.check)
+    terms = SavingTerms(
+        user_id=call.user_id,
+        job_id=call.execution_id,
+        transaction=lambda: spending.paying(call),
+        bill=lambda connection, usages: spending.bill(connection, call, usages),
+        check=call.stop.check,
+    )
+    saving = call.workspace.save_texts(_texts(call), terms)
     with closing(saving):
         for saved in saving:
-            usages += saved.usages
             document_id = str(saved.document_id) if saved.document_id is not None else None
             documents.append(
                 {
@@ -69,7 +75,7 @@ def run(call: BlockCall[SaveDocumentsConfig]) -> BlockResult:
                 }
             )
     ids = [each["document_id"] for each in documents if each["outcome"] != "left_out"]
-    return BlockResult({"documents": documents, "document_ids": ids}, billed=usages)
+    return BlockResult({"documents": documents, "document_ids": ids})
 
 
 def _texts(call: BlockCall[SaveDocumentsConfig]) -> list[TextToSave]:
