@@ -40,6 +40,7 @@ From = Literal["start", "failed"] | Collection[str]
 
 LONGEST_COMMENT = 2000
 CANCELLED_AT_ONCE = 1000
+MOST_TOLD = 10
 
 
 def start(
@@ -115,7 +116,7 @@ def write_execution(
         tenant_id=tenant_id,
         execution_id=ExecutionId(new_id()),
         version_id=version.id,
-        input=inputs.checked(definition.inputs, input),
+        input=_storable(inputs.checked(definition.inputs, input)),
         steps=_new_steps(definition, new_id, parent, reused or {}),
         mode=definition.mode,
         trigger=trigger,
@@ -289,6 +290,15 @@ def new_token(
 
 def token_hash(token: str) -> bytes:
     return hashlib.sha256(token.encode()).digest()
+
+
+def _storable(given: Mapping[str, Json]) -> Mapping[str, Json]:
+    from workstation_pipelines.workflows import storable
+
+    problems = [f"{problem.path or 'it'}: {problem.message}" for problem in storable.problems_of(given)]
+    if problems:
+        raise InvalidRequestError(f"the input cannot be stored: {'; '.join(problems[:MOST_TOLD])}")
+    return given
 
 
 def _new_steps(
