@@ -7,7 +7,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
 from pathlib import Path
@@ -109,7 +109,7 @@ def _plain(value: object) -> Any:
         return value.value
     if isinstance(value, str):
         return str(value)
-    if isinstance(value, datetime):
+    if isinstance(value, date):  # a datetime is one, too
         return value.isoformat()
     if isinstance(value, timedelta):
         return value.total_seconds()

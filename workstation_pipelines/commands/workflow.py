@@ -8,8 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from workstation_pipelines.commands import (
+    workflow_approval,
     workflow_history,
+    workflow_run,
     workflow_schedule,
+    workflow_secret,
+    workflow_stats,
     workflow_templates,
     workflow_transfer,
 )
@@ -154,12 +158,19 @@ def delete(context: typer.Context, slug: Slug, yes: Yes = False, as_json: AsJson
         print_line(f"Deleted {row.slug}.")
 
 
+app.command("run")(workflow_run.run)
+app.command("watch")(workflow_run.watch)
+app.command("cancel")(workflow_run.cancel)
+app.command("retry")(workflow_run.retry)
+app.command("approve")(workflow_approval.approve)
 app.command("history")(workflow_history.history)
+app.command("stats")(workflow_stats.stats)
 app.command("clone")(workflow_transfer.clone)
 app.command("export")(workflow_transfer.export)
 app.command("import")(workflow_transfer.import_file)
 app.add_typer(workflow_templates.app, name="templates")
 app.add_typer(workflow_schedule.app, name="schedule")
+app.add_typer(workflow_secret.app, name="secret")
 
 
 def _set_active(context: typer.Context, slug: str, *, is_active: bool, as_json: bool) -> None:

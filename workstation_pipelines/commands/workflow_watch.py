@@ -44,7 +44,9 @@ class Standing:
         """Whether nothing goes on before somebody has decided something."""
         waiting = [step for step in self.steps if step.status is StepStatus.WAITING]
         is_waiting = self.execution.status is ExecutionStatus.WAITING
-        return is_waiting and all(step.wait and step.wait.kind is WaitKind.APPROVAL for step in waiting)
+        return is_waiting and all(
+            step.wait and step.wait.kind is WaitKind.APPROVAL and step.wait.decision is None for step in waiting
+        )
 
 
 def follow(
@@ -93,7 +95,7 @@ def summary(standing: Standing) -> list[str]:
             lines.append(f"  failed: {step.node_id} ({step.error_class}): {_short(step.error_message)}")
         elif step.status is StepStatus.WAITING and step.wait is not None:
             lines.append(f"  waits: {step.node_id}: {_awaited(step)}")
-            if step.wait.kind is WaitKind.APPROVAL:
+            if step.wait.kind is WaitKind.APPROVAL and step.wait.decision is None:
                 lines.append(f"    workstation workflow approve {execution.id} {step.node_id}")
     if execution.status is ExecutionStatus.FAILED:
         if execution.error_message and not any(step.status is StepStatus.FAILED for step in standing.steps):

@@ -161,6 +161,15 @@ def _what_to_do(error: OperationalError | psycopg.OperationalError) -> tuple[str
     return None, 0.0
 
 
+def answers(url: str) -> bool:
+    """Return whether a PostgreSQL server takes connections at this URL, within seconds."""
+    try:
+        psycopg.connect(libpq_url(url), connect_timeout=3).close()
+    except psycopg.OperationalError:
+        return False
+    return True
+
+
 def _become_app_role(connection: psycopg.Connection[Any], _record: object) -> None:
     was_autocommit = connection.autocommit
     connection.autocommit = True

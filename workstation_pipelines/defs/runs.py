@@ -53,6 +53,10 @@ FORGOTTEN_AFTER = timedelta(hours=2)
 INTERRUPT_WITHIN_S = 3.0
 """A code server that hangs answers after a minute."""
 
+QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
+SIGN_OF_LIFE_S = 75.0
+"""Daemons give a sign of life every 30 seconds."""
+
 RECENT_RUNS = 20
 REQUEST = "request"
 """The trigger of a run that starts a sync job which was written before it."""
@@ -276,25 +280,70 @@ def enqueue_workflow(
     """
     known = instance.get_run_by_id(run_id)
     if known is None:
-        lineage = {PARENT_RUN_ID_TAG: parent_run_id, ROOT_RUN_ID_TAG: root_run_id}
-        repository = ReconstructableRepository.for_module(WORKFLOWS_MODULE, WORKFLOWS)
-        known = instance.create_run_for_job(
-            job_def=job,
-            run_id=run_id,
-            tags={
-                **tags,
-                **{key: value for key, value in lineage.items() if value},
-                "dagster/repository": f"{WORKFLOWS}@{WORKFLOWS}",
-            },
-            status=dg.DagsterRunStatus.NOT_STARTED,
-            parent_run_id=parent_run_id,
-            root_run_id=root_run_id,
-            remote_job_origin=RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(WORKFLOWS), WORKFLOWS).get_job_origin(
-                job.name
-            ),
-            job_code_origin=repository.get_reconstructable_job(job.name).get_python_origin(),
+        known = _create_workflow_run(
+            instance, job, run_id=run_id, tags=tags, parent_run_id=parent_run_id, root_run_id=root_run_id
         )
     submit_if_forgotten(instance, known)
+
+
+def execute_workflow_here(
+    instance: dg.DagsterInstance,
+    job: dg.JobDefinition,
+    *,
+    run_id: str,
+    tags: Mapping[str, str],
+    parent_run_id: str | None = None,
+    root_run_id: str | None = None,
+    log_level: str = "CRITICAL",
+) -> None:
+    """Run a compiled workflow under a given id in this process, and wait. The web UI shows the run like any other."""
+    run = _create_workflow_run(
+        instance,
+        job,
+        run_id=run_id,
+        tags=tags,
+        parent_run_id=parent_run_id,
+        root_run_id=root_run_id,
+        run_config={"loggers": {"console": {"config": {"log_level": log_level}}}},
+    )
+    execute_run(InMemoryJob(job), run, instance)
+
+
+def _create_workflow_run(
+    instance: dg.DagsterInstance,
+    job: dg.JobDefinition,
+    *,
+    run_id: str,
+    tags: Mapping[str, str],
+    parent_run_id: str | None,
+    root_run_id: str | None,
+    run_config: Mapping[str, Any] | None = None,
+) -> dg.DagsterRun:
+    lineage = {PARENT_RUN_ID_TAG: parent_run_id, ROOT_RUN_ID_TAG: root_run_id}
+    repository = ReconstructableRepository.for_module(WORKFLOWS_MODULE, WORKFLOWS)
+    return instance.create_run_for_job(
+        job_def=job,
+        run_id=run_id,
+        run_config=run_config,
+        tags={
+            **tags,
+            **{key: value for key, value in lineage.items() if value},
+            "dagster/repository": f"{WORKFLOWS}@{WORKFLOWS}",
+        },
+        status=dg.DagsterRunStatus.NOT_STARTED,
+        parent_run_id=parent_run_id,
+        root_run_id=root_run_id,
+        remote_job_origin=RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(WORKFLOWS), WORKFLOWS).get_job_origin(
+            job.name
+        ),
+        job_code_origin=repository.get_reconstructable_job(job.name).get_python_origin(),
+    )
+
+
+def is_served(instance: dg.DagsterInstance, clock: Clock) -> bool:
+    """Return whether a daemon takes runs from the queue, as its last sign of life tells: one that died stays a minute."""
+    sign = instance.get_daemon_heartbeats().get(QUEUE_DAEMON)
+    return sign is not None and clock().timestamp() - sign.timestamp < SIGN_OF_LIFE_S
 
 
 def execute_now(

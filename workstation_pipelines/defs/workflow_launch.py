@@ -56,6 +56,33 @@ def start_execution(workspace: "Workspace", instance: dg.DagsterInstance, owner:
     An execution whose definition cannot be compiled any more is failed. When Dagster's storage is away its error passes
     through: the run is written down by then, and a sweep queues it later.
     """
+    begun = _begin(workspace, owner)
+    if begun is None:
+        return None
+    execution, job, run_id = begun
+    _enqueue(workspace, instance, execution, job, run_id)
+    return str(run_id)
+
+
+def execute_here(
+    workspace: "Workspace", instance: dg.DagsterInstance, owner: RunOwner, *, resource: dg.ResourceDefinition
+) -> str | None:
+    """Do in this process what a run of start_execution() would do in its own, and return its id once it is over.
+
+    `resource` gives the steps their workspace. Raises InvalidRequestError for a workflow that wants processes.
+    """
+    begun = _begin(workspace, owner, resource=resource)
+    if begun is None:
+        return None
+    execution, job, run_id = begun
+    runs.execute_workflow_here(instance, job, run_id=str(run_id), **_described(workspace, execution, run_id))
+    return str(run_id)
+
+
+def _begin(
+    workspace: "Workspace", owner: RunOwner, *, resource: dg.ResourceDefinition | None = None
+) -> "tuple[Execution, dg.JobDefinition, UUID] | None":
+    """Write down that a new run works on an execution; None where none may begin now."""
     from workstation_pipelines.db import execution_control, executions
 
     place: dict[str, Any] = {"user_id": owner.user_id, "tenant_id": owner.tenant_id, "execution_id": owner.execution_id}
@@ -64,15 +91,12 @@ def start_execution(workspace: "Workspace", instance: dg.DagsterInstance, owner:
         execution = executions.get(connection, **place)
     if execution.status.is_over:
         return None
-    job = _job_of(workspace, execution)
+    job = _job_of(workspace, execution, resource)
     if job is None:
         return None
     with workspace.database.transaction_with_rls(owner.user_id, owner.tenant_id) as connection:
         number = execution_control.begin_run(connection, **place, run_id=run_id)
-    if number is None:
-        return None
-    _enqueue(workspace, instance, execution, job, run_id)
-    return str(run_id)
+    return None if number is None else (execution, job, run_id)
 
 
 def sweep(
@@ -149,7 +173,9 @@ def _recreate(workspace: "Workspace", instance: dg.DagsterInstance, run: "OpenRu
     return job is not None
 
 
-def _job_of(workspace: "Workspace", execution: "Execution") -> dg.JobDefinition | None:
+def _job_of(
+    workspace: "Workspace", execution: "Execution", resource: dg.ResourceDefinition | None = None
+) -> dg.JobDefinition | None:
     """Compile the definition that an execution was frozen with; None, and it has failed, when that is not possible any more."""
     from workstation_pipelines.db import workflows
 
@@ -158,7 +184,7 @@ def _job_of(workspace: "Workspace", execution: "Execution") -> dg.JobDefinition 
         workflow = workflows.get(connection, **place, workflow_id=execution.workflow_id)
     try:
         definition = catalog.read(execution.definition)
-        return compile_job(workflow.slug, execution.version, workflow.job_key, definition)
+        return compile_job(workflow.slug, execution.version, workflow.job_key, definition, workspace=resource)
     except InvalidRequestError as error:
         _fail(workspace, execution, error)
         return None
@@ -189,6 +215,11 @@ def _fail(workspace: "Workspace", execution: "Execution", error: InvalidRequestE
 def _enqueue(
     workspace: "Workspace", instance: dg.DagsterInstance, execution: "Execution", job: dg.JobDefinition, run_id: UUID
 ) -> None:
+    runs.enqueue_workflow(instance, job, run_id=str(run_id), **_described(workspace, execution, run_id))
+
+
+def _described(workspace: "Workspace", execution: "Execution", run_id: UUID) -> dict[str, Any]:
+    """Return the tags of an execution's run, and the runs that it descends from."""
     parent, root = _ancestors(workspace, execution, run_id)
     tags = {
         EXECUTION_TAG: str(execution.id),
@@ -197,7 +228,7 @@ def _enqueue(
         runs.PRIORITY_TAG: str(execution.priority),
         runs.MAX_RUNTIME_TAG: str(int(catalog.read(execution.definition).timeout_s) + MOST_OVERTIME_S),
     }
-    runs.enqueue_workflow(instance, job, run_id=str(run_id), tags=tags, parent_run_id=parent, root_run_id=root)
+    return {"tags": tags, "parent_run_id": parent, "root_run_id": root}
 
 
 def _ancestors(workspace: "Workspace", execution: "Execution", run_id: UUID) -> tuple[str | None, str | None]:
