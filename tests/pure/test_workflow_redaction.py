@@ -65,6 +65,8 @@ def test_secret_within_base64_is_found(before: str, after: str) -> None:
         ("abcdabcd abcd", ["abcd"], "*** ***"),
         ("abababab", ["ababab"], "***"),
         ("aabaabaa!", ["aabaa"], "***!"),
+        ("aabaaabaa!", ["aabaa"], "***!"),
+        ("xabcdefghy", ["abcdefgh", "cdef"], "x***y"),
         ("aaaaaaaaab", ["aaaa"], "***b"),
         ("password1", ["password", "password1"], "***"),
         ("abc abc", ["abc"], "abc abc"),

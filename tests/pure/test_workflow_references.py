@@ -78,6 +78,7 @@ def test_reference_becomes_its_value(written: Any, value: Any) -> None:
 
 def test_what_is_shown_hides_secrets_wherever_they_come_from() -> None:
     config = {
+        "short": "pin ${secrets.PIN}",
         "header": "Bearer ${secrets.KEY}",
         "alone": "${secrets.OTHER}",
         "by data": "${input.copied}",
@@ -85,11 +86,12 @@ def test_what_is_shown_hides_secrets_wherever_they_come_from() -> None:
         "other": "${input.topic}",
     }
     scope = SCOPE | {"input": {"topic": "tea", "copied": {"second secret": ["at s3cr3t%2Dvalue"]}}}
-    found = resolve(config, scope, SECRETS)
-    assert found.secret_names == {"KEY", "OTHER"}
+    found = resolve(config, scope, {**SECRETS, "PIN": "12"})
+    assert found.secret_names == {"KEY", "OTHER", "PIN"}
     assert found.value["header"] == "Bearer s3cr3t-value"
     assert found.value["by data"] == {"second secret": ["at s3cr3t%2Dvalue"]}
     assert found.shown == {
+        "short": "pin ***",
         "header": "Bearer ***",
         "alone": "***",
         "by data": {"***": ["at ***"]},
@@ -217,17 +219,25 @@ _BOMBS = {
     "a wide value": "nodes.text | [" + ", ".join("@" * 200) + "]",
     "glued": "join(join('', nodes.text), nodes.many)",
     "pairs compared": "{a: nodes" + " | [@, @]" * 30 + ", b: nodes" + " | [@, @]" * 30 + "} | a == b",
-    "too much of it": "nodes.many[?contains(@, 'a') && contains(@, 'b')]" + "[?contains(@, 'a')]" * 10,
+    "too much of it": "nodes.many[?" + " && ".join(["contains(@, 'a')"] * 20) + "]",
 }
 
 
 @pytest.mark.parametrize("kind", _BOMBS)
 def test_bomb_is_refused_in_little_time(kind: str) -> None:
-    scope = {"input": {"topic": "x" * 1000}, "nodes": {"text": ["x" * 100_000] * 90, "many": ["ab"] * 150_000}}
+    scope = {"input": {"topic": "x" * 1000}, "nodes": {"text": ["x" * 100_000] * 90, "many": ["ab"] * 60_000}}
     began_s = time.thread_time()
     with pytest.raises(InvalidRequestError):
         evaluate(_BOMBS[kind], scope)
     assert time.thread_time() - began_s < 8.0
+
+
+def test_expressions_of_daily_use_are_not_taken_for_bombs() -> None:
+    where = " && ".join(["contains(title, 'A')"] * 20)
+    expression = (
+        f"nodes.get.output.hits[?{where}] | [?length(title) > `0`] | [*].{{a: title, b: join('-', [title, title])}}"
+    )
+    assert evaluate(expression, SCOPE) == [{"a": "A", "b": "A-A"}]
 
 
 def test_text_that_references_would_make_too_long_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,7 +22,7 @@ MOST_CHARACTERS = 1000
 MOST_LEVELS = 64
 MOST_GROWTH = 1000
 """How many times larger than what it is evaluated on a result may be: `[@, @] | [@, @] | ...` doubles each time."""
-MOST_VISITS = 5_000_000
+MOST_VISITS = 2_000_000
 """How many parts may be visited in one evaluation: some seconds."""
 MOST_TEXT = 10_000_000
 """Characters of JSON that a result may have, and of what `join` and `to_string` make on the way to it."""
@@ -235,19 +236,20 @@ def _refuse_misread_not(expression: str, tree: Mapping[str, Any]) -> None:
 
 
 def _growth(node: Mapping[str, Any]) -> int:
-    """Return how many times larger than its subject a result may be, at most."""
-    inside = [_growth(child) for child in _children(node)]
+    """Return how many times larger than its subject a result may be at most, or what is made on the way to it."""
+    inside = [max(1, _growth(child)) for child in _children(node)] or [1]
     kind = node["type"]
     if kind in ("multi_select_list", "multi_select_dict"):
         return sum(inside)
-    if kind in ("or_expression", "and_expression", "comparator"):
+    if kind in ("or_expression", "and_expression", "not_expression", "comparator"):
         return max(inside)
-    if kind == "function_expression" and node["value"] not in ("map", "sort_by", "min_by", "max_by"):
-        return max(1, sum(inside)) * (2 if node["value"] == "to_string" else 1)
-    grown = 1
-    for factor in inside:
-        grown *= max(1, factor)
-    return grown
+    if kind == "filter_projection":
+        base, then, condition = inside
+        return max(base * then, condition)
+    if kind == "function_expression" and node["value"] != "map":
+        grown = sum(inside) if node["value"] in ("join", "merge") else max(inside)
+        return grown * (2 if node["value"] == "to_string" else 1)
+    return math.prod(inside)
 
 
 _Focus = tuple[str, ...] | None
