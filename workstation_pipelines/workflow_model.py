@@ -182,8 +182,8 @@ class Definition:
 @dataclass(frozen=True, slots=True)
 class Wait:
     """What a step waits for. An approval has the hash of its token and when it expires (`until`, None for never), a time is
-    `until`, a sync is `sync_job_id`. `decision` is what came: {"approved": bool, "comment": str, "by": str} of an approval,
-    {"expired": true} after its time, {"status": str} of a sync.
+    `until`, a sync is `sync_job_id`. `decision` is what came: {"approved": bool, "comment": str, "by": str,
+    "decided_at": str} of an approval, {"expired": true} after its time, {"status": str} of a sync.
     """
 
     kind: WaitKind

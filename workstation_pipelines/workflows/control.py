@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from workstation_pipelines.errors import InvalidRequestError, NotFoundError
+from workstation_pipelines.identity import utc_now
 from workstation_pipelines.model import NewId, UserId
 from workstation_pipelines.workflow_model import (
     Definition,
@@ -244,7 +245,7 @@ def decide(
             connection,
             user_id=user_id,
             tenant_id=tenant_id,
-            decision=_decision(workspace, approved=approved, comment=comment, by=user_id),
+            decision=_decision(approved=approved, comment=comment, by=user_id),
             step_id=step.id,
         )
 
@@ -265,7 +266,7 @@ def decide_by_token(workspace: Workspace, *, token: str, approved: bool, comment
             connection,
             user_id=owner.user_id,
             tenant_id=owner.tenant_id,
-            decision=_decision(workspace, approved=approved, comment=comment, by=by or "whoever holds the token"),
+            decision=_decision(approved=approved, comment=comment, by=by or "whoever holds the token"),
             token_hash=token_hash(token),
         )
 
@@ -348,10 +349,10 @@ def _step(
     raise NotFoundError(f"no step {node_id} in an execution {execution_id} of yours")
 
 
-def _decision(workspace: Workspace, *, approved: bool, comment: str, by: str) -> dict[str, Json]:
+def _decision(*, approved: bool, comment: str, by: str) -> dict[str, Json]:
     if len(comment) > LONGEST_COMMENT or "\x00" in comment:
         raise InvalidRequestError(f"a comment has at most {LONGEST_COMMENT} characters, and no U+0000")
-    return {"approved": approved, "comment": comment, "by": by}
+    return {"approved": approved, "comment": comment, "by": by, "decided_at": utc_now().isoformat()}
 
 
 def _split(token: str) -> tuple[ExecutionId, str]:
