@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
 import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.api import execute_run
+from sqlalchemy import text
 
 from workstation_pipelines.db import execution_control, executions, steps, workflows
 from workstation_pipelines.db.engine import Database
@@ -21,6 +22,7 @@ from workstation_pipelines.workflow_model import (
     Execution,
     ExecutionId,
     ExecutionStatus,
+    Owner,
     Step,
     StepId,
     TenantId,
@@ -32,7 +34,7 @@ from workstation_pipelines.workflows.definition import digest
 
 ALICE = UserId("alice")
 HOME = TenantId("home")
-OWNER: dict[str, Any] = {"user_id": ALICE, "tenant_id": HOME}
+OWNER = Owner(user_id=ALICE, tenant_id=HOME)
 
 
 class Opened:
@@ -134,6 +136,12 @@ class WorkflowPlace:
     def execution(self, execution_id: ExecutionId) -> Execution:
         with self.database.transaction_with_rls(ALICE, HOME) as connection:
             return executions.get(connection, **OWNER, execution_id=execution_id)
+
+    def ask(self, statement: str) -> Sequence[Any]:
+        """Run a statement as Alice at home and return all rows."""
+        with self.database.transaction_with_rls(ALICE, HOME) as connection:
+            result = connection.execute(text(statement))
+            return result.all() if result.returns_rows else []
 
     def steps(self, execution_id: ExecutionId) -> dict[str, Step]:
         with self.database.transaction_with_rls(ALICE, HOME) as connection:

@@ -57,7 +57,7 @@ class NodeStop:
         self._run.wait_for(future, self.left_s)
 
 
-def called(block: Callable[[], _T], stop: NodeStop, *, name: str, grace_s: float = GRACE_S) -> _T:
+def called(block: Callable[[], _T], stop: NodeStop, *, name: str) -> _T:
     """Return what a block returns, or raise what it raises; when it is to end and does not, what `stop` raises.
 
     Then its thread goes on without anybody listening, and ends with the process at the latest.
@@ -67,7 +67,7 @@ def called(block: Callable[[], _T], stop: NodeStop, *, name: str, grace_s: float
     Thread(target=context.run, args=(_fulfil, future, block), name=f"block {name}", daemon=True).start()
     stop.wait_for(future)
     if not future.done():
-        wait((future,), timeout=grace_s)
+        wait((future,), timeout=GRACE_S)
     if not future.done():
         stop.check()
     return future.result()

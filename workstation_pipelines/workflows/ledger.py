@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from workstation_pipelines.db import attempts, blocks, execution_control, executions, metering, steps, timeline
@@ -22,6 +22,7 @@ from workstation_pipelines.workflow_model import (
     Execution,
     ExecutionId,
     Json,
+    Owner,
     RunOwner,
     Step,
     StepId,
@@ -44,7 +45,7 @@ class Ledger:
         self._faults = Faults(workspace.settings.fault)
         self._run_id = run_id
         self._execution_id: ExecutionId = owner.execution_id
-        self._owner: dict[str, Any] = {"user_id": owner.user_id, "tenant_id": owner.tenant_id}
+        self._owner = Owner(user_id=owner.user_id, tenant_id=owner.tenant_id)
         self._unsettled: dict[StepId, UUID] = {}
 
     def take_up(self) -> tuple[Execution, Sequence[Step], bool]:
@@ -52,11 +53,13 @@ class Ledger:
 
         Raises NotFoundError, and FencedError when it is over or another run's.
         """
-        place = {**self._owner, "execution_id": self._execution_id}
+        execution_id = self._execution_id
         with self._transaction() as connection:
-            execution = executions.lock(connection, **place)
-            is_cancelled = execution_control.mark_running(connection, **place, run_id=self._run_id)
-            return execution, steps.of_execution(connection, **place), is_cancelled
+            execution = executions.lock(connection, **self._owner, execution_id=execution_id)
+            is_cancelled = execution_control.mark_running(
+                connection, **self._owner, execution_id=execution_id, run_id=self._run_id
+            )
+            return execution, steps.of_execution(connection, **self._owner, execution_id=execution_id), is_cancelled
 
     def beat(self) -> bool:
         """Say that the run lives; return whether the execution is to be cancelled. Raises FencedError."""
@@ -154,7 +157,9 @@ class Ledger:
 
     def secrets(self, names: Collection[str]) -> Mapping[str, str]:
         """Open secrets, leaving out those that there are not."""
-        return {}
+        from workstation_pipelines.workflows.secrets import SecretVault  # cryptography, for few workflows only
+
+        return SecretVault(self._workspace.database, self._workspace.settings).open(**self._owner, names=names)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
