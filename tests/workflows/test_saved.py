@@ -292,3 +292,16 @@ def test_figures_cost_no_audit_entry(desk: Desk, shared_admin: Admin) -> None:
     assert desk.state_of("UPDATE app.workflows SET total_executions = total_executions + 1") == "done"
     count = "SELECT count(*) FROM app.audit_logs WHERE user_id = %s"
     assert shared_admin.execute(count, [desk.actor.user_id]).fetchall() == [(2,)]
+
+
+def test_filter_by_tag_reads_the_rows_of_its_owner_and_no_others(desk: Desk) -> None:
+    """The index on tags cannot serve it: see docs/decisions/0025."""
+    desk.create(tags=["mail"])
+    owned = "user_id = :user_id AND tenant_id = :tenant_id AND tags @> CAST(ARRAY['mail'] AS text[])"
+    statement = text(f"EXPLAIN SELECT id FROM app.workflows WHERE {owned}")  # noqa: S608 - a constant above
+    values = {"user_id": desk.actor.user_id, "tenant_id": desk.actor.tenant_id}
+    with desk.database.transaction_with_rls(desk.actor.user_id, desk.actor.tenant_id) as connection:
+        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        plan = "\n".join(connection.execute(statement, values).scalars())
+    assert "workflows_tags" not in plan
+    assert "Index Cond: ((tenant_id" in plan
