@@ -311,16 +311,14 @@ class Settings(BaseSettings):
     @field_validator("llm_url")
     @classmethod
     def _is_a_base_url(cls, value: str | None) -> str | None:
-        parts = urlsplit(value.strip()) if value else None
-        if parts is None or value is None:
+        if value is None:
             return None
-        if (
-            parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or parts.username
-            or parts.query
-            or parts.fragment
-        ):
+        try:
+            parts = urlsplit(value.strip())
+            is_plain = parts.username is None and not parts.query and not parts.fragment and parts.port != 0
+        except ValueError:
+            raise ValueError("is not a URL") from None
+        if parts.scheme not in ("https", "http") or not parts.hostname or not is_plain:
             raise ValueError("is not a URL such as https://host/v1, without user and query")
         return value.strip().rstrip("/")
 

@@ -99,6 +99,16 @@ def test_tokens_nobody_counted_are_estimated_and_prices_nobody_knows_are_none(de
     assert [each.unit_price for each in result.usages] == [None, None]
 
 
+def test_counts_that_cannot_be_are_estimated(desk: Desk, chat: FakeChat) -> None:
+    message = {"message": {"content": "x"}, "finish_reason": "stop"}
+    for count in (-1, 10**30, True, "7", None):
+        usage = {"prompt_tokens": count, "completion_tokens": 2}
+        chat.fail("/chat", answer=Answer.of({"choices": [message], "usage": usage}))
+        told = desk.output("llm", {"prompt": "x"})["usage"]
+        assert (told["is_estimated"], told["output_tokens"]) == (True, 2)
+        assert 0 < told["input_tokens"] < 100
+
+
 def test_json_comes_out_parsed(desk: Desk, chat: FakeChat) -> None:
     chat.write = lambda _messages: '```json\n{"a": [1, "\\u0000"]}\n```'
     assert desk.output("llm", {"prompt": "as JSON", "response": "json"})["json"] == {"a": [1, "�"]}

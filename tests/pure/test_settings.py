@@ -191,7 +191,9 @@ def test_google_and_microsoft_clients_serve_where_a_source_has_none(monkeypatch:
         "http://127.0.0.1.vendor.example",
     ],
 )
-@pytest.mark.parametrize("variable", ["DROPBOX_API_URL", "ONEDRIVE_AUTHORIZE_URL", "COMPOSIO_API_URL"])
+@pytest.mark.parametrize(
+    "variable", ["DROPBOX_API_URL", "ONEDRIVE_AUTHORIZE_URL", "COMPOSIO_API_URL", "APIFY_API_URL", "APOLLO_API_URL"]
+)
 def test_address_that_would_get_tokens_in_the_open_is_refused(
     monkeypatch: pytest.MonkeyPatch, variable: str, url: str
 ) -> None:
@@ -239,3 +241,15 @@ def test_prices_are_exact_and_never_negative(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("WORKSTATION_PRICES", "cheap")
     with pytest.raises(InvalidRequestError, match="WORKSTATION_PRICES: is not JSON such as"):
         Settings.load()
+
+
+@pytest.mark.parametrize(
+    "url", ["ftp://host/v1", "https://", "https://u:hush@host/v1", "http://host:hush/v1", "http://h/?k=hush"]
+)
+def test_chat_endpoint_is_a_url_of_any_network(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("WORKSTATION_LLM_URL", "http://10.0.0.7:8000/v1/")
+    assert Settings.load().llm_url == "http://10.0.0.7:8000/v1"
+    monkeypatch.setenv("WORKSTATION_LLM_URL", url)
+    with pytest.raises(InvalidRequestError, match="WORKSTATION_LLM_URL") as refused:
+        Settings.load()
+    assert "hush" not in refused.value.message

@@ -21,6 +21,7 @@ from workstation_pipelines.workflows.outbound import Incoming, Outbound
 from workstation_pipelines.workflows.vendor import Key, Vendor, key_of
 
 MOST_PEOPLE = 10
+_MOST_CREDITS = 1_000_000
 _NOT_FOUND = 404
 
 
@@ -143,4 +144,4 @@ def _people(vendor: Vendor, config: ApolloEnrichConfig) -> dict[str, Any]:
 
 
 def _count(found: object) -> int | None:
-    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
+    return found if isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= _MOST_CREDITS else None

@@ -32,6 +32,7 @@ STEP = "llm"
 _FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
 _BYTES_A_TOKEN = 3
 _WRONG_JSON_WAIT_S = 1.0
+_MOST_TOKENS = 1_000_000_000
 
 
 class Message(BlockConfig):
@@ -205,7 +206,7 @@ def _completion(vendor: Vendor, answer: Incoming, model: str, asked_tokens: int)
 
 def _count(usage: Any, name: str) -> int | None:
     found = usage.get(name) if isinstance(usage, dict) else None
-    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else None
+    return found if isinstance(found, int) and not isinstance(found, bool) and 0 <= found <= _MOST_TOKENS else None
 
 
 def _tokens(text: str) -> int:
