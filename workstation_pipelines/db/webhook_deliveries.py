@@ -152,14 +152,11 @@ def add_message(
     delivery_id: WebhookDeliveryId,
     payload: Mapping[str, Any],
 ) -> bool:
-    """Queue what a workflow tells, due at once; False, and nothing is changed, when that delivery is there already.
-
-    It counts as the opening of something, though no event stands behind it.
-    """
+    """Queue what a workflow tells, due at once; False, and nothing is changed, when that delivery is there already."""
     added = connection.execute(
         text(
             """INSERT INTO app.webhook_deliveries (id, user_id, webhook_id, occasion, payload)
-               VALUES (:id, :user_id, :webhook_id, 'opened', :payload) ON CONFLICT (id) DO NOTHING"""
+               VALUES (:id, :user_id, :webhook_id, 'notice', :payload) ON CONFLICT (id) DO NOTHING"""
         ).bindparams(bindparam("payload", type_=JSONB)),
         {"id": delivery_id, "user_id": user_id, "webhook_id": webhook_id, "payload": dict(payload)},
     )
