@@ -397,7 +397,7 @@ def test_linear_form_becomes_a_chain() -> None:
         "steps": [
             {"name": "Get the page!", "tool": "http", "config": {"url": "https://example.org"}},
             {"name": "Summarize", "description": "Say it in one line."},
-            {"name": "Summarize", "description": "Shorter."},
+            {"name": "Summarize", "description": "Shorter." * 1000},
             {"name": "Post", "tool": "SLACK_SEND_MESSAGE", "config": {"text": "${nodes.summarize_2.output.text}"}},
             {"name": "Überblick", "description": "And now?", "retry": {"max_retries": 2}},
         ],
@@ -409,7 +409,7 @@ def test_linear_form_becomes_a_chain() -> None:
     assert [(node.id, node.type, node.config) for node in found.nodes] == [
         ("get_the_page", "http", {"url": "https://example.org"}),
         ("summarize", "llm", {"prompt": "Say it in one line.\n\n${nodes.get_the_page.output}"}),
-        ("summarize_2", "llm", {"prompt": "Shorter.\n\n${nodes.summarize.output.text}"}),
+        ("summarize_2", "llm", {"prompt": "Shorter." * 1000 + "\n\n${nodes.summarize.output.text}"}),
         (
             "post",
             "composio_tool",
@@ -429,6 +429,17 @@ def test_linear_form_tells_errors_by_its_steps() -> None:
         "/steps/1/config/ulr",
         "/steps/1/config/url",
     }
+    steps = [
+        {"name": "a", "description": "On ${input.x}"},
+        {"name": "${input.x}"},
+        {"name": "b", "config": {"prompt": "${input.x}"}},
+        {"name": "c", "tool": "SLACK", "config": {"text": "${input.x}"}},
+        {"name": "d", "tool": "composio_tool", "config": {"tool": "${input.x}", "arguments": {"a": "${input.x}"}}},
+    ]
+    assert [each.path for each in problems({"steps": steps})] == [
+        *("/steps/0/description", "/steps/1/name", "/steps/2/config/prompt", "/steps/3/config/text"),
+        *("/steps/4/config/arguments/a", "/steps/4/config/tool"),
+    ]
     wrong = {"steps": [{"name": "", "tool": 1}, 7, {"name": "a", "descripton": "x"}], "model": 1}
     assert [each.path for each in problems(wrong)] == [
         "/model",

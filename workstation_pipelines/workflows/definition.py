@@ -17,7 +17,7 @@ from workstation_pipelines.workflows.expressions import compiled
 from workstation_pipelines.workflows.fields import Fields
 from workstation_pipelines.workflows.graph import Graph, cycle_problems, graph_of
 from workstation_pipelines.workflows.inputs import TYPES, is_of_type
-from workstation_pipelines.workflows.linear import MOST_NODES, as_graph
+from workstation_pipelines.workflows.linear import MOST_NODES, as_graph, place_in_steps
 from workstation_pipelines.workflows.problems import InvalidDefinitionError, Problem, nearest, pointer, quoted
 from workstation_pipelines.workflows.schema import MOST_PARALLEL, MOST_RETRIES, MOST_TIMEOUT_S, json_schema
 
@@ -61,7 +61,11 @@ def parse(
         configs.problems_of(found, reading.graph, reading.places, blocks=blocks, lazy_fields=lazy_fields or {})
     )
     if reading.problems:
-        raise InvalidDefinitionError(_in_order(reading.problems, is_linear=source is not document))
+        if source is not document:
+            reading.problems = [
+                Problem(place_in_steps(each.path, document, source), each.message) for each in reading.problems
+            ]
+        raise InvalidDefinitionError(_in_order(reading.problems))
     return found
 
 
@@ -245,10 +249,8 @@ class _Reading:
         return tuple(found)
 
 
-def _in_order(problems: Sequence[Problem], *, is_linear: bool) -> list[Problem]:
-    """Sort by place, numbers as numbers; a node that was made from a step is told by the step."""
-    if is_linear:
-        problems = [Problem(re.sub(r"^/nodes/(?=\d)", "/steps/", each.path), each.message) for each in problems]
+def _in_order(problems: Sequence[Problem]) -> list[Problem]:
+    """Sort by place, numbers as numbers."""
     return sorted(dict.fromkeys(problems), key=lambda each: [_rank(part) for part in each.path.split("/")])
 
 

@@ -45,9 +45,23 @@ def as_graph(document: Mapping[str, Any], *, types: Collection[str]) -> Mapping[
     return {**graph, "nodes": nodes, "edges": edges}
 
 
+def place_in_steps(path: str, document: Mapping[str, Any], graph: Mapping[str, Any]) -> str:
+    """Return where in the linear form stands what `path` leads to in the graph that was made of it."""
+    found = re.match(r"/nodes/(\d+)(.*)", path)
+    if found is None or int(found[1]) >= len(document["steps"]):
+        return path
+    step, node, rest = document["steps"][int(found[1])], graph["nodes"][int(found[1])], found[2]
+    if node["type"] != step.get("tool") and step.get("tool"):
+        rest = rest.replace("/config/arguments", "/config", 1).replace("/config/tool", "/tool", 1)
+    elif not step.get("tool") and rest == "/config/prompt" and "prompt" not in (step.get("config") or {}):
+        rest = "/description" if step.get("description") else "/name"
+    return f"/steps/{found[1]}{rest}"
+
+
 def _node(node_id: str, step: Mapping[str, Any], previous: str, types: Collection[str]) -> dict[str, Any]:
     node: dict[str, Any] = {"id": node_id, "type": "llm", "name": step["name"]}
-    node |= {name: step[name] for name in ("description", "retry", "timeout_s") if name in step}
+    kept = ("description", "retry", "timeout_s") if step.get("tool") else ("retry", "timeout_s")
+    node |= {name: step[name] for name in kept if name in step}
     tool, config = step.get("tool"), step.get("config") or {}
     if not tool:
         prompt = step.get("description") or step["name"]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.workflow_model import Definition, Json, Node, NodeId
 from workstation_pipelines.workflows.graph import edges_into
-from workstation_pipelines.workflows.references import pieces, resolve_value, strings_in
+from workstation_pipelines.workflows.references import evaluate, pieces, strings_in
 
 MODEL_TYPE = "llm"
 CHARACTERS_A_TOKEN = 4
@@ -128,7 +130,8 @@ def _prompt_tokens(definition: Definition, node: Node, input: Mapping[str, Json]
             if isinstance(piece, str):
                 characters += len(piece)
             elif piece.secret is None and piece.expression.startswith(("input.", "variables.")):
-                characters += len(str(resolve_value(f"${{{piece.expression}}}", scope, {})))
+                with suppress(InvalidRequestError):  # the run will tell
+                    characters += len(str(evaluate(piece.expression, scope)))
     return -(-characters // CHARACTERS_A_TOKEN)
 
 

@@ -124,7 +124,7 @@ def _node(types: list[str]) -> dict[str, Any]:
 def _step() -> dict[str, Any]:
     fields = {
         "name": {"type": "string", "minLength": 1},
-        "description": _nullable(_text(5000)),
+        "description": {"description": "The prompt of a step without a tool.", "type": ["string", "null"]},
         "tool": {
             "description": "A block type, or a tool of Composio's; without one the language model is asked.",
             "type": ["string", "null"],
