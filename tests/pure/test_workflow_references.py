@@ -225,7 +225,7 @@ _BOMBS = {
 
 @pytest.mark.parametrize("kind", _BOMBS)
 def test_bomb_is_refused_in_little_time(kind: str) -> None:
-    scope = {"input": {"topic": "x" * 1000}, "nodes": {"text": ["x" * 100_000] * 90, "many": ["ab"] * 60_000}}
+    scope = {"input": {"topic": "x" * 1000}, "nodes": {"text": ["x" * 100_000] * 90, "many": ["ab"] * 30_000}}
     began_s = time.thread_time()
     with pytest.raises(InvalidRequestError):
         evaluate(_BOMBS[kind], scope)

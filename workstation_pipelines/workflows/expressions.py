@@ -22,8 +22,8 @@ MOST_CHARACTERS = 1000
 MOST_LEVELS = 64
 MOST_GROWTH = 1000
 """How many times larger than what it is evaluated on a result may be: `[@, @] | [@, @] | ...` doubles each time."""
-MOST_VISITS = 2_000_000
-"""How many parts may be visited in one evaluation: some seconds."""
+MOST_VISITS = 1_000_000
+"""How many parts may be visited in one evaluation: about two seconds."""
 MOST_TEXT = 10_000_000
 """Characters of JSON that a result may have, and of what `join` and `to_string` make on the way to it."""
 
