@@ -43,7 +43,7 @@ _COUNT = text(
 # Whatever is made is made more often than it is looked for, or little would ever be there.
 _MAKING = ("workflows.create", "workflow_templates.create", "workflow_secrets.put", "workflow_schedules.add")
 _NAMES = st.sampled_from([*CASES, *ACROSS_USERS, "count"]) | st.sampled_from(_MAKING)
-STEPS = st.lists(st.tuples(st.integers(0, ACTORS - 1), _NAMES, st.integers(0, 2**32)), min_size=20, max_size=50)
+STEPS = st.lists(st.tuples(st.integers(0, ACTORS - 1), _NAMES, st.integers(0, 2**32)), min_size=30, max_size=50)
 
 _numbers = itertools.count()
 
@@ -65,7 +65,7 @@ def test_every_public_function_has_a_case() -> None:
     assert not set(CASES) & set(ACROSS_USERS)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(steps=STEPS)
 def test_each_is_answered_as_if_the_others_were_not(
     worlds: tuple[Database, ...], steps: list[tuple[int, str, int]]
