@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -31,6 +32,16 @@ def _commands(group: Any, words: tuple[str, ...] = ()) -> list[tuple[tuple[str, 
 
 
 _ALL = _commands(typer.main.get_command(cli.app))
+
+
+def test_commands_that_messages_name_are_there() -> None:
+    known = {" ".join(words) for words, _ in _ALL}
+    root = Path(cli.__file__).parent
+    # The first line of a module may name a group.
+    texts = [path.read_text().partition("\n")[2] for path in [*root.rglob("*.py"), *root.parent.glob("docs/*.md")]]
+    named = {words for text in texts for words in re.findall(r"`workstation ([a-z][a-z-]*(?: [a-z][a-z-]*)*)", text)}
+    unknown = [words for words in named if not any(f"{words} ".startswith(f"{command} ") for command in known)]
+    assert unknown == []
 
 
 def _program(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

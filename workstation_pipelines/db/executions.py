@@ -337,7 +337,7 @@ def to_start(database: Database, *, at_most: int) -> list[RunOwner]:
 
 
 def not_found(execution_id: UUID) -> NotFoundError:
-    return NotFoundError(f"no execution {execution_id}: `workstation workflow executions` shows yours")
+    return NotFoundError(f"no execution {execution_id}: `workstation workflow history` shows yours")
 
 
 def _execution(row: Row[Any]) -> Execution:

@@ -247,4 +247,4 @@ def remove(connection: Connection, *, user_id: UserId, tenant_id: TenantId, sche
 
 
 def _not_found(schedule_id: UUID) -> NotFoundError:
-    return NotFoundError(f"no scheduled workflow {schedule_id}: `workstation workflow schedules` shows yours")
+    return NotFoundError(f"no scheduled workflow {schedule_id}: `workstation workflow schedule list` shows yours")

@@ -108,7 +108,7 @@ def remove(connection: Connection, *, user_id: UserId, tenant_id: TenantId, name
         {"user_id": user_id, "tenant_id": tenant_id, "name": name if _NAME.fullmatch(name) else None},
     )
     if removed.rowcount != 1:
-        raise NotFoundError(f"no secret {name[:100]!r}: `workstation workflow secrets` shows the names of yours")
+        raise NotFoundError(f"no secret {name[:100]!r}: `workstation workflow secret list` shows the names of yours")
 
 
 def owners(database: Database) -> list[tuple[UserId, TenantId]]:

@@ -228,4 +228,4 @@ def count_use(connection: Connection, *, user_id: UserId, tenant_id: TenantId, t
 
 
 def _not_found(name: object) -> NotFoundError:
-    return NotFoundError(f"no template {name}: `workstation workflow templates` shows those that you can use")
+    return NotFoundError(f"no template {name}: `workstation workflow templates list` shows those that you can use")
