@@ -7,6 +7,7 @@ with exit code 1. It can be run again at any time: it replaces its own source an
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import time
@@ -25,7 +26,7 @@ from workstation_pipelines.commands.search import print_hit
 from workstation_pipelines.errors import InvalidRequestError, NotFoundError, WorkstationError
 from workstation_pipelines.model import BillBy, DataSourceId, JobType, Scope, SourceType, UserId
 from workstation_pipelines.settings import Settings
-from workstation_pipelines.workflow_model import TenantId
+from workstation_pipelines.workflow_model import ExecutionStatus, TenantId
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from workstation_pipelines.sync.plan import Plan
 
 SAMPLES = Path(__file__).resolve().parents[1] / "examples" / "documents"
+WORKFLOW = SAMPLES.parent / "workflows" / "reading-list.json"
 NAME = "demo"
 NAME_OF_YOUR_FOLDER = "demo-folder"
 
@@ -128,6 +130,8 @@ def _show_samples(session: Session) -> None:
         _expect(hit is not None and hit.external_path == expected, f"{question!r} is answered by {expected}")
     _heading("6. What it cost, and how everything stands")
     _show_costs(session, source_id)
+    _heading(f"7. A workflow over them: {WORKFLOW.name}")
+    _run_workflow(session)
 
 
 def _show_folder(session: Session, folder: Path) -> None:
@@ -262,6 +266,37 @@ def _show_costs(session: Session, source_id: DataSourceId) -> None:
     _expect(billed == spent, f"the bill counts {billed} tokens, as the jobs do ({spent})")
     print_line()
     print_status(session)
+
+
+def _run_workflow(session: Session) -> None:
+    """Save an example and run it as a Dagster job in this process."""
+    from workstation_pipelines.commands.workflow_history import standing_of
+    from workstation_pipelines.commands.workflow_watch import summary
+    from workstation_pipelines.defs import workflow_now
+    from workstation_pipelines.workflows import control, saving
+
+    envelope = saving.read_envelope(json.loads(WORKFLOW.read_text(encoding="utf-8")))
+    slug = envelope.slug or WORKFLOW.stem
+    with session.transaction() as connection:
+        saving.save(
+            connection,
+            **session.owner,
+            slug=slug,
+            document=envelope.definition,
+            labels=envelope.labels,
+            new_id=session.workspace.new_id,
+        )
+    execution = control.start(session.workspace, **session.owner, workflow=slug, input={"question": QUESTIONS[0][0]})
+    with workflow_now.opened(session.workspace) as dagster:
+        dagster.run_here(execution.id)
+    with session.transaction() as connection:
+        standing = standing_of(session, connection, execution.id)
+    for line in summary(standing):
+        print_line(f"   {line}")
+    done = standing.execution
+    _expect(done.status is ExecutionStatus.COMPLETED, f"the workflow completes, but it is {done.status}")
+    print_line(f"   {done.output['passages']} passages found and kept as document {done.output['documents'][0]}")
+    print_line(f"   execution {done.id} <- Dagster run {done.dagster_run_id}")
 
 
 def _show_next(settings: Settings, *, own_folder: bool) -> None:

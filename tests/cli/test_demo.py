@@ -40,6 +40,7 @@ def test_demo_keeps_its_promises_twice_and_then_with_a_folder_that_it_only_reads
         out, err = capsys.readouterr()
         assert err == ""
         assert "generation 1 -> 2" in out
+        assert "reading-list v1: completed" in out
         assert "Everything held" in out
         assert len(out.splitlines()) < 85
     own = tmp_path / "own"
