@@ -197,7 +197,7 @@ def get(connection: Connection, *, user_id: UserId, tenant_id: TenantId, executi
     """Raises NotFoundError."""
     row = connection.execute(_GET, {"user_id": user_id, "tenant_id": tenant_id, "id": execution_id}).one_or_none()
     if row is None:
-        raise not_found(execution_id)
+        raise _not_found(execution_id)
     return _execution(row)
 
 
@@ -208,7 +208,7 @@ def lock(connection: Connection, *, user_id: UserId, tenant_id: TenantId, execut
     """
     row = connection.execute(_LOCK, {"user_id": user_id, "tenant_id": tenant_id, "id": execution_id}).one_or_none()
     if row is None:
-        raise not_found(execution_id)
+        raise _not_found(execution_id)
     return _execution(row)
 
 
@@ -303,7 +303,7 @@ def progress(connection: Connection, *, user_id: UserId, tenant_id: TenantId, ex
         {"user_id": user_id, "tenant_id": tenant_id, "id": execution_id},
     ).one_or_none()
     if row is None:
-        raise not_found(execution_id)
+        raise _not_found(execution_id)
     return Progress(
         status=ExecutionStatus(row.status),
         steps_total=row.steps_total,
@@ -336,7 +336,7 @@ def to_start(database: Database, *, at_most: int) -> list[RunOwner]:
     return [RunOwner(ExecutionId(row[0]), UserId(row[1]), TenantId(row[2])) for row in rows]
 
 
-def not_found(execution_id: UUID) -> NotFoundError:
+def _not_found(execution_id: UUID) -> NotFoundError:
     return NotFoundError(f"no execution {execution_id}: `workstation workflow history` shows yours")
 
 

@@ -53,7 +53,7 @@ def of_execution(
         text(f"{_SELECT} AND execution_id = :id ORDER BY ordinal, node_id"),
         {"user_id": user_id, "tenant_id": tenant_id, "id": execution_id},
     )
-    return [step_of(row) for row in rows]
+    return [_step(row) for row in rows]
 
 
 def get(connection: Connection, *, user_id: UserId, tenant_id: TenantId, step_id: StepId) -> Step:
@@ -64,7 +64,7 @@ def get(connection: Connection, *, user_id: UserId, tenant_id: TenantId, step_id
     ).one_or_none()
     if row is None:
         raise NotFoundError(f"no step {step_id} of an execution")
-    return step_of(row)
+    return _step(row)
 
 
 def skip(connection: Connection, *, user_id: UserId, tenant_id: TenantId, step_id: StepId, reason: SkipReason) -> bool:
@@ -154,7 +154,7 @@ def cancel_open(
     return cancelled.rowcount
 
 
-def step_of(row: Row[Any]) -> Step:
+def _step(row: Row[Any]) -> Step:
     fields = row._asdict()
     kind = fields.pop("wait_kind")
     wait = Wait(
