@@ -128,25 +128,31 @@ class _Changes:
         self._told: dict[str, tuple[Any, ...]] = {}
 
     def __call__(self, standing: Standing) -> None:
+        """What has begun is told before its steps, what has ended after them."""
+        execution = standing.execution
+        is_new = self._is_new("", execution.status)
+        if is_new and not execution.status.is_over:
+            self._tell(_change_of_all(execution))
         for step in standing.steps:
             if self._is_new(step.node_id, step.status, step.attempts) and step.status is not StepStatus.PENDING:
                 self._tell(_change(step))
-        execution = standing.execution
-        if self._is_new("", execution.status):
-            self._tell(
-                {
-                    "execution": execution.id,
-                    "status": execution.status,
-                    "progress_percentage": execution.progress_percentage,
-                    "seconds": _seconds(execution.started_at, execution.completed_at),
-                    "cost": execution.cost,
-                    "message": execution.error_message,
-                }
-            )
+        if is_new and execution.status.is_over:
+            self._tell(_change_of_all(execution))
 
     def _is_new(self, key: str, *state: Any) -> bool:
         before, self._told[key] = self._told.get(key), state
         return before != state
+
+
+def _change_of_all(execution: Execution) -> dict[str, Any]:
+    return {
+        "execution": execution.id,
+        "status": execution.status,
+        "progress_percentage": execution.progress_percentage,
+        "seconds": _seconds(execution.started_at, execution.completed_at),
+        "cost": execution.cost,
+        "message": execution.error_message,
+    }
 
 
 def _change(step: Step) -> dict[str, Any]:
