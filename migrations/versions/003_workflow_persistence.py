@@ -492,8 +492,9 @@ CREATE FUNCTION app.execution_owner(execution uuid) RETURNS TABLE (user_id text,
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS
 $$ SELECT e.user_id, e.tenant_id FROM app.workflow_executions e WHERE e.id = execution $$;
 
--- The conditions of begin_run(), which asks again: pending and due, or waiting for something of which one has come. Fair
--- among users: nobody's second before everybody's first.
+-- The conditions of begin_run(), which asks again: pending and due, or waiting for something of which one has come. A sync
+-- that wants an answer goes on by itself no more than one that has failed. Fair among users: nobody's second before
+-- everybody's first.
 CREATE FUNCTION app.executions_to_start(at_most integer)
     RETURNS TABLE (execution_id uuid, user_id text, tenant_id text) LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp AS
@@ -511,7 +512,7 @@ $$ SELECT e.id, e.user_id, e.tenant_id
                    OR (s.wait_kind = 'sync' AND NOT EXISTS (
                        SELECT FROM app.sync_jobs j
                         WHERE j.user_id = s.user_id AND j.id = s.wait_sync_job_id
-                          AND j.status IN ('pending', 'running', 'paused', 'needs_confirmation'))))))
+                          AND j.status IN ('pending', 'running', 'paused'))))))
     ORDER BY row_number() OVER (PARTITION BY e.user_id ORDER BY e.priority DESC, e.created_at, e.id),
              e.priority DESC, e.created_at, e.id
     LIMIT at_most $$;

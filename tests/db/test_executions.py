@@ -218,7 +218,10 @@ def test_waiting_execution_goes_on_once_something_has_come(
         assert desk.get(execution).run_number == 2
 
 
-def test_sync_is_waited_for_until_its_job_is_over(desk: Desk, module_admin: Admin) -> None:
+@pytest.mark.parametrize("status", ["completed", "needs_confirmation"])
+def test_sync_is_waited_for_until_its_job_does_nothing_more_by_itself(
+    desk: Desk, module_admin: Admin, status: str
+) -> None:
     source, job = uuid4(), uuid4()
     desk.rows(
         "INSERT INTO app.data_sources (id, user_id, name, source_type) VALUES (:id, :user_id, 'notes', 'local_folder')",
@@ -236,12 +239,12 @@ def test_sync_is_waited_for_until_its_job_is_over(desk: Desk, module_admin: Admi
     desk.wait(desk.begin(execution), Wait(WaitKind.SYNC, sync_job_id=job))
     desk.close_run(execution)
     assert (startable(desk), desk.begin_run(execution)) == ([], None)
-    desk.rows("UPDATE app.sync_jobs SET status = 'completed' WHERE id = :id", id=job)
+    desk.rows("UPDATE app.sync_jobs SET status = :status WHERE id = :id", id=job, status=status)
     assert startable(desk) == [execution]
     assert desk.begin_run(execution)
     waited = desk.step(execution).wait
     assert waited is not None
-    assert waited.decision == {"status": "completed"}
+    assert waited.decision == {"status": status}
 
 
 def test_approval_is_decided_once_and_in_time(desk: Desk) -> None:

@@ -14,7 +14,8 @@ from workstation_pipelines.errors import InvalidRequestError, NotFoundError
 from workstation_pipelines.model import UserId
 from workstation_pipelines.workflow_model import ExecutionId, Json, Step, StepId, StepStatus, TenantId
 
-# As app.executions_to_start() has it. A sync job that is gone has come to an end, too.
+# As app.executions_to_start() has it. A sync job that is gone has come to an end, too, and one that wants an answer does
+# nothing by itself.
 _SETTLE = text(
     """
     UPDATE app.workflow_steps s
@@ -27,7 +28,7 @@ _SETTLE = text(
        AND (s.wait_until <= now() OR (s.wait_kind = 'sync' AND NOT EXISTS (
             SELECT FROM app.sync_jobs j
              WHERE j.user_id = s.user_id AND j.id = s.wait_sync_job_id
-               AND j.status IN ('pending', 'running', 'paused', 'needs_confirmation'))))"""
+               AND j.status IN ('pending', 'running', 'paused'))))"""
 )
 
 
