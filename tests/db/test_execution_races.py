@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
@@ -12,9 +13,9 @@ import pytest
 
 from tests.db import waiting
 from tests.db.executing import Desk
-from workstation_pipelines.db import attempts, execution_control, executions, waits
+from workstation_pipelines.db import attempts, execution_control, executions, waits, workflow_schedules, workflows
 from workstation_pipelines.db.engine import Database
-from workstation_pipelines.errors import FencedError, InvalidRequestError
+from workstation_pipelines.errors import FencedError, InvalidRequestError, NotFoundError
 from workstation_pipelines.workflow_model import ExecutionId, ExecutionStatus, Wait, WaitKind
 
 Admin = psycopg.Connection[Any]
@@ -149,6 +150,47 @@ def test_cancel_that_comes_with_the_end_changes_nothing(
     )
     assert other.result() == "completed"
     assert desk.get(execution).cancel_requested is False
+
+
+def test_execution_that_comes_with_the_deletion_of_its_workflow_is_refused(
+    desk: Desk, module_admin: Admin, thread: ThreadPoolExecutor
+) -> None:
+    def delete(connection: Any) -> Any:
+        return workflows.delete(connection, **desk.owner, workflow_id=desk.workflow_id)
+
+    other = second_comes_while_first_is_at_it(module_admin, thread, desk, delete, desk.create)
+    with pytest.raises(NotFoundError):
+        other.result()
+
+
+def test_schedule_that_is_due_at_the_deletion_of_its_workflow_goes_first(
+    desk: Desk, module_admin: Admin, thread: ThreadPoolExecutor
+) -> None:
+    schedule = desk.do(
+        workflow_schedules.add,
+        schedule_id=uuid4(),
+        workflow_id=desk.workflow_id,
+        schedule_type="interval",
+        config={"minutes": 5},
+        timezone="UTC",
+        next_at=datetime.now(UTC),
+        input={},
+    )
+    with desk.transaction() as connection:
+        workflow_schedules.lock(connection, **desk.owner, schedule_id=schedule.id)
+        other = thread.submit(lambda: desk.do(workflows.delete, workflow_id=desk.workflow_id))
+        waiting.until_somebody_waits(module_admin)
+        executions.create(
+            connection,
+            **desk.owner,
+            execution_id=ExecutionId(uuid4()),
+            version_id=desk.version_id,
+            input={},
+            steps=[],
+            scheduled_workflow_id=schedule.id,
+        )
+    with pytest.raises(InvalidRequestError, match="cancel them first"):
+        other.result()
 
 
 def test_many_nodes_of_many_executions_at_once_add_up(desk: Desk) -> None:

@@ -65,7 +65,8 @@ _GET = text(f"{_SELECT} AND e.id = :id")
 _LOCK = text(f"{_SELECT} AND e.id = :id FOR UPDATE OF e")
 _OF_KEY = text(f"{_SELECT} AND e.idempotency_key = :key")
 
-# Two with one key at the same moment: the second waits for the first, and then finds its row.
+# Two with one key at the same moment: the second waits for the first, and then finds its row. A workflow that is being
+# deleted is waited for, and then is not there.
 _INSERT = text(
     """
     INSERT INTO app.workflow_executions
@@ -75,10 +76,12 @@ _INSERT = text(
            :key, CAST(:schedule AS uuid), CAST(:parent AS uuid), coalesce(p.root_execution_id, :id),
            CAST(:not_before AS timestamptz), :steps_total
       FROM app.workflow_versions v
+      JOIN app.workflows w ON w.tenant_id = v.tenant_id AND w.user_id = v.user_id AND w.id = v.workflow_id
       LEFT JOIN app.workflow_executions p
         ON p.tenant_id = v.tenant_id AND p.user_id = v.user_id AND p.id = CAST(:parent AS uuid)
      WHERE v.tenant_id = :tenant_id AND v.user_id = :user_id AND v.id = :version_id
        AND (CAST(:parent AS uuid) IS NULL OR p.id IS NOT NULL)
+       FOR KEY SHARE OF w
     ON CONFLICT ON CONSTRAINT workflow_executions_idempotency_key DO NOTHING
     RETURNING id"""
 ).bindparams(bindparam("input", type_=JSONB))

@@ -419,8 +419,9 @@ def delete(connection: Connection, *, user_id: UserId, tenant_id: TenantId, work
 
     Raises NotFoundError, and InvalidRequestError while one of its executions is not over.
     """
-    _lock(connection, user_id=user_id, tenant_id=tenant_id, workflow_id=workflow_id)  # none begins meanwhile
     values = {"user_id": user_id, "tenant_id": tenant_id, "id": workflow_id}
+    connection.execute(_LOCK_SCHEDULES, values)  # before the workflow, in the order of a schedule that is due
+    _lock(connection, user_id=user_id, tenant_id=tenant_id, workflow_id=workflow_id)  # none begins meanwhile
     still_open: int = connection.execute(
         text(
             """
@@ -437,6 +438,13 @@ def delete(connection: Connection, *, user_id: UserId, tenant_id: TenantId, work
     connection.execute(
         text("DELETE FROM app.workflows WHERE user_id = :user_id AND tenant_id = :tenant_id AND id = :id"), values
     )
+
+
+_LOCK_SCHEDULES = text(
+    """
+    SELECT FROM app.scheduled_workflows
+     WHERE user_id = :user_id AND tenant_id = :tenant_id AND workflow_id = :id ORDER BY id FOR UPDATE"""
+)
 
 
 def stats(connection: Connection, *, user_id: UserId, tenant_id: TenantId, workflow_id: UUID) -> WorkflowStats:
