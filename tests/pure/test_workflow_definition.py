@@ -23,7 +23,7 @@ from workstation_pipelines.workflows import definition as definitions
 from workstation_pipelines.workflows import inputs
 from workstation_pipelines.workflows.blocks.contract import BlockConfig
 from workstation_pipelines.workflows.definition import InvalidDefinitionError, Problem
-from workstation_pipelines.workflows.expressions import JmesPath
+from workstation_pipelines.workflows.expressions import ItemJmesPath, JmesPath
 
 
 class Http(BlockConfig):
@@ -32,7 +32,8 @@ class Http(BlockConfig):
     retries: int = Field(default=0, ge=0, le=9)
     body: Any = None
     tags: list[str] = Field(default_factory=list)
-    where: JmesPath | None = None
+    select: JmesPath | None = None
+    where: ItemJmesPath | None = None
 
     @model_validator(mode="after")
     def _get_has_no_body(self) -> Http:
@@ -169,6 +170,8 @@ _URL = "/nodes/1/config/url"
         ("/nodes/1/config", {"url": "x", "body": "never"}, "/nodes/1/config", "node 'get': a GET has no body"),
         ("/nodes/1/config/where", "items[?x", "/nodes/1/config/where", "no JMESPath"),
         ("/nodes/1/config/where", "item.x == nodes.ask.output", "/nodes/1/config/where", "'ask' does not come before 'get'"),
+        ("/nodes/1/config/select", "nodes.ask.output", "/nodes/1/config/select", "'ask' does not come before 'get'"),
+        ("/nodes/1/config/select", "item.x", "/nodes/1/config/select", "does not begin with 'item'"),
         ("/nodes/3/config/items", "nodes.gett.output", "/nodes/3/config/items", "did you mean 'get'"),
         ("/nodes/3/config/block/config/urn", 1, "/nodes/3/config/block/config/urn", "did you mean 'url'"),
         ("/nodes/3/config/block/config/retries", "x", "/nodes/3/config/block/config/retries", "node 'each': "),

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.workflow_model import Definition, Edge, Node
 from workstation_pipelines.workflows import references
-from workstation_pipelines.workflows.expressions import Mention, compiled
+from workstation_pipelines.workflows.expressions import Mention, Written, compiled
 from workstation_pipelines.workflows.graph import Graph
 from workstation_pipelines.workflows.problems import Problem, nearest, pointer, quoted
 
@@ -96,7 +96,7 @@ def _of_block(
     if kind not in blocks:
         yield Problem(f"{path}/type", f"{of}there is no block type {quoted(kind)}{nearest(kind, blocks)}")
         return
-    expressions: list[str] = []
+    expressions: list[Written] = []
     try:
         blocks[kind].model_validate(dict(config), context=expressions)
     except ValidationError as error:
@@ -112,12 +112,14 @@ def _of_block(
         if not references.has_references(dict(config)):
             yield Problem(f"{path}/config", of + error.message[:300])
     if expressions:
-        here = replace(known, roots=known.roots | _OF_ITEM)
-        places = {text: where for where, text in references.strings_in(dict(config))}
-        for expression in dict.fromkeys(expressions):
-            if "${" not in expression:
-                for wrong in _of_mentions(expression, here, holder=holder):
-                    yield Problem(f"{path}/config{places.get(expression, '')}", of + wrong)
+        places: dict[str, str] = {}
+        for where, text in references.strings_in(dict(config)):
+            places.setdefault(text, where)
+        for written in dict.fromkeys(expressions):
+            if "${" not in written.text:
+                here = replace(known, roots=known.roots | _OF_ITEM) if written.of_item else known
+                for wrong in _of_mentions(written.text, here, holder=holder):
+                    yield Problem(f"{path}/config{places.get(written.text, '')}", of + wrong)
 
 
 def _of_field(error: Mapping[str, Any], config: Mapping[str, Any], model: type[BaseModel]) -> Problem | None:
@@ -157,7 +159,8 @@ def _of_lazy(
             config = inner.get("config", {})
             if isinstance(config, Mapping):
                 at = f"{path}/config{pointer(name)}"
-                yield from _of_block(inner["type"], config, blocks, known, path=at, holder=node.id)
+                here = replace(known, roots=known.roots | _OF_ITEM)
+                yield from _of_block(inner["type"], config, blocks, here, path=at, holder=node.id)
 
 
 def _of_references(node: Node, known: _Known, lazy: frozenset[str], path: str) -> Iterator[Problem]:

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Annotated, Any
 
 from jmespath import exceptions, parser
@@ -95,13 +95,21 @@ def node_ids_in(expression: str) -> frozenset[str]:
     return frozenset(m.name for m in compiled(expression).mentions if m.root == "nodes" and m.name is not None)
 
 
-def checked(expression: str, info: ValidationInfo) -> str:
+@dataclass(frozen=True, slots=True)
+class Written:
+    """An expression that stands in a field of its own; one `of_item` may ask for `item` and `index` besides."""
+
+    text: str
+    of_item: bool = False
+
+
+def _checked(expression: str, info: ValidationInfo, *, of_item: bool) -> str:
     """Return the expression, and note it in the context of the validation if that is a list.
 
     Raises ValueError with the reason why it is none, as pydantic wants it.
     """
     if isinstance(info.context, list):
-        info.context.append(expression)
+        info.context.append(Written(expression, of_item))
     try:
         compiled(expression)
     except InvalidRequestError as error:
@@ -109,12 +117,12 @@ def checked(expression: str, info: ValidationInfo) -> str:
     return expression
 
 
-JmesPath = Annotated[
-    str,
-    AfterValidator(checked),
-    WithJsonSchema({"type": "string", "format": "jmespath", "minLength": 1, "maxLength": MOST_CHARACTERS}),
-]
+_IN_SCHEMA = WithJsonSchema({"type": "string", "format": "jmespath", "minLength": 1, "maxLength": MOST_CHARACTERS})
+JmesPath = Annotated[str, AfterValidator(partial(_checked, of_item=False)), _IN_SCHEMA]
 """The type of a field of a block's config that is an expression itself, without ${}."""
+
+ItemJmesPath = Annotated[str, AfterValidator(partial(_checked, of_item=True)), _IN_SCHEMA]
+"""The same for one that is evaluated for each item of a list."""
 
 
 @lru_cache(maxsize=4096)

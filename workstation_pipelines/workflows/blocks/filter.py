@@ -5,14 +5,14 @@ from __future__ import annotations
 from workstation_pipelines.workflow_model import BlockResult
 from workstation_pipelines.workflows.blocks.contract import BlockCall, BlockConfig
 from workstation_pipelines.workflows.blocks.fields import Items, items_of
-from workstation_pipelines.workflows.expressions import JmesPath, evaluate, is_true
+from workstation_pipelines.workflows.expressions import ItemJmesPath, evaluate, is_true
 
 
 class FilterConfig(BlockConfig):
     """`where` is evaluated for each item on the scope with `item` and `index` added."""
 
     items: Items
-    where: JmesPath
+    where: ItemJmesPath
 
 
 def run(call: BlockCall[FilterConfig]) -> BlockResult:
