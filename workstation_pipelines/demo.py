@@ -271,7 +271,7 @@ def _show_costs(session: Session, source_id: DataSourceId) -> None:
 def _run_workflow(session: Session) -> None:
     """Save an example and run it as a Dagster job in this process."""
     from workstation_pipelines.commands.workflow_history import standing_of
-    from workstation_pipelines.commands.workflow_watch import summary
+    from workstation_pipelines.commands.workflow_watch import Standing, follow, summary
     from workstation_pipelines.defs import workflow_now
     from workstation_pipelines.workflows import control, saving
 
@@ -287,10 +287,15 @@ def _run_workflow(session: Session) -> None:
             new_id=session.workspace.new_id,
         )
     execution = control.start(session.workspace, **session.owner, workflow=slug, input={"question": QUESTIONS[0][0]})
+
+    def read() -> Standing:
+        with session.transaction() as connection:
+            return standing_of(session, connection, execution.id)
+
     with workflow_now.opened(session.workspace) as dagster:
         dagster.run_here(execution.id)
-    with session.transaction() as connection:
-        standing = standing_of(session, connection, execution.id)
+        # A `make dev` that runs meanwhile may have been first.
+        standing = follow(read, refresh=lambda: dagster.refresh(execution.id), is_shown=False)
     for line in summary(standing):
         print_line(f"   {line}")
     done = standing.execution

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -216,6 +217,20 @@ def test_waiting_execution_goes_on_once_something_has_come(
     if second:
         assert desk.begin(execution).number == 2
         assert desk.get(execution).run_number == 2
+
+
+def test_how_steps_stand_is_told_without_what_they_gave(desk: Desk) -> None:
+    execution = desk.started()
+    desk.complete(desk.begin(execution), {"much": "text"})
+    desk.begin(execution, 1)
+    standing = desk.do(steps.standing, execution_id=execution)
+    assert [(step.status, step.output) for step in standing] == [("completed", None), ("running", None)]
+    assert [replace(step, output=None) for step in desk.steps_of(execution)] == standing
+    given = desk.do(steps.outputs, execution_id=execution, node_ids=[step.node_id for step in standing])
+    assert given == {"n0": {"much": "text"}}
+    assert desk.do(steps.outputs, execution_id=execution, node_ids=["n1"]) == {}
+    rows = desk.do(executions.standing, execution_ids=[execution, ExecutionId(uuid4())])
+    assert [tuple(row) for row in rows] == [(execution, "running", False)]
 
 
 @pytest.mark.parametrize("status", ["completed", "needs_confirmation"])

@@ -94,7 +94,15 @@ def parsed_execution(text: str) -> ExecutionId:
 
 
 def standing_of(session: Session, connection: Connection, execution_id: ExecutionId) -> Standing:
-    """Raises NotFoundError."""
+    """Return how an execution and its steps stand, without what the steps gave. Raises NotFoundError."""
+    from workstation_pipelines.db import executions, steps
+
+    execution = executions.get(connection, **session.owner, execution_id=execution_id)
+    return Standing(execution, steps.standing(connection, **session.owner, execution_id=execution_id))
+
+
+def whole_of(session: Session, connection: Connection, execution_id: ExecutionId) -> Standing:
+    """Return the same with all outputs. Raises NotFoundError."""
     from workstation_pipelines.db import executions, steps
 
     execution = executions.get(connection, **session.owner, execution_id=execution_id)
@@ -104,7 +112,7 @@ def standing_of(session: Session, connection: Connection, execution_id: Executio
 def _print_one(session: Session, connection: Connection, execution_id: ExecutionId, *, as_json: bool) -> None:
     from workstation_pipelines.db import blocks, timeline
 
-    standing = standing_of(session, connection, execution_id)
+    standing = whole_of(session, connection, execution_id)
     attempts = blocks.of_execution(connection, **session.owner, execution_id=execution_id)
     events = timeline.of_execution(connection, **session.owner, execution_id=execution_id, limit=EVENTS_SHOWN)
     if as_json:

@@ -10,7 +10,7 @@ from workstation_pipelines.commands.durations import minutes_of
 from workstation_pipelines.commands.interruption import interruptible
 from workstation_pipelines.commands.invocation import Session, open_session
 from workstation_pipelines.commands.output import AsJson, print_json, print_line
-from workstation_pipelines.commands.workflow_history import parsed_execution, standing_of
+from workstation_pipelines.commands.workflow_history import parsed_execution, standing_of, whole_of
 from workstation_pipelines.commands.workflow_input import InputFile, Inputs, given_input
 from workstation_pipelines.commands.workflow_watch import Standing, as_values, exit_code, follow, summary
 from workstation_pipelines.errors import InvalidRequestError
@@ -105,6 +105,7 @@ def cancel(
     """
     from datetime import timedelta
 
+    from workstation_pipelines.db import executions
     from workstation_pipelines.workflows import control
 
     is_bulk = workflow is not None or status is not None or older_than is not None
@@ -125,12 +126,12 @@ def cancel(
                 older_than=timedelta(minutes=minutes_of(older_than)) if older_than is not None else None,
             )
         with session.transaction() as connection:
-            now = [standing_of(session, connection, each).execution for each in ids]
+            now = executions.standing(connection, **session.owner, execution_ids=ids)
     if as_json:
         told = [{"id": each.id, "status": each.status, "cancel_requested": each.cancel_requested} for each in now]
         print_json(told[0] if execution is not None else told)
         return
-    over = sum(each.status.is_over for each in now)
+    over = sum(ExecutionStatus(each.status).is_over for each in now)
     print_line(f"{over:,} cancelled, {len(now) - over:,} stop within seconds; what is done stays.")
 
 
@@ -177,7 +178,7 @@ def _begin(session: Session, execution: Execution, *, here: bool, wait: bool, wa
             _follow(session, dagster, execution.id, is_watched=watch, as_json=as_json)
         is_served = dagster.is_served()
     with session.transaction() as connection:
-        standing = standing_of(session, connection, execution.id)
+        standing = (whole_of if as_json else standing_of)(session, connection, execution.id)
     if as_json:
         print_json(as_values(standing))
         return
@@ -205,7 +206,8 @@ def _follow(session: Session, dagster: Dagster, execution_id: ExecutionId, *, is
             read, refresh=lambda: dagster.refresh(execution_id), is_shown=is_watched, as_lines=is_watched and as_json
         )
     if as_json and not is_watched:
-        print_json(as_values(standing))
+        with session.transaction() as connection:
+            print_json(as_values(whole_of(session, connection, execution_id)))
     elif not as_json:
         for line in summary(standing):
             print_line(line)

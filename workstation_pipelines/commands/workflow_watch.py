@@ -164,7 +164,9 @@ def _change(step: Step) -> dict[str, Any]:
         "seconds": _seconds(step.started_at, step.completed_at),
         "cost": step.cost,
         "is_reused": step.is_reused,
-        "message": step.error_message or step.skip_reason or (_awaited(step) if step.wait else ""),
+        "message": step.error_message
+        or step.skip_reason
+        or (_awaited(step) if step.status is StepStatus.WAITING else ""),
     }
 
 

@@ -274,6 +274,20 @@ def running(connection: Connection, *, user_id: UserId, tenant_id: TenantId, lim
     ).all()
 
 
+def standing(
+    connection: Connection, *, user_id: UserId, tenant_id: TenantId, execution_ids: Sequence[ExecutionId]
+) -> Sequence[Row[Any]]:
+    """Return id, status and cancel_requested of those of these executions that there are, the oldest first."""
+    return connection.execute(
+        text(
+            """
+            SELECT id, status, cancel_requested FROM app.workflow_executions
+             WHERE tenant_id = :tenant_id AND user_id = :user_id AND id = ANY(:ids) ORDER BY created_at, id"""
+        ),
+        {"user_id": user_id, "tenant_id": tenant_id, "ids": list(execution_ids)},
+    ).all()
+
+
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far an execution is. `percentage` is 0 to 100; the nodes are in topological order."""

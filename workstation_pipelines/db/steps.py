@@ -6,7 +6,7 @@ holds executions.lock().
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from workstation_pipelines.errors import NotFoundError
 from workstation_pipelines.model import UserId
 from workstation_pipelines.workflow_model import (
     ExecutionId,
+    Json,
     NodeId,
     SkipReason,
     Step,
@@ -27,11 +28,15 @@ from workstation_pipelines.workflow_model import (
 )
 
 _SELECT = """
-    SELECT id, execution_id, node_id, node_type, name, status, attempts, output, skip_reason, error_class, error_message,
+    SELECT id, execution_id, node_id, node_type, name, status, attempts, {output} AS output, skip_reason,
+           error_class, error_message,
            wait_kind, wait_until, wait_token_hash, wait_sync_job_id, wait_message, decision,
            reused_from_execution_id IS NOT NULL AS is_reused, input_tokens, output_tokens, cost, started_at, completed_at
       FROM app.workflow_steps
-     WHERE tenant_id = :tenant_id AND user_id = :user_id"""
+     WHERE tenant_id = :tenant_id AND user_id = :user_id AND {which}"""
+_OF_EXECUTION = text(_SELECT.format(output="output", which="execution_id = :id ORDER BY ordinal, node_id"))
+_STANDING = text(_SELECT.format(output="NULL::jsonb", which="execution_id = :id ORDER BY ordinal, node_id"))
+_GET = text(_SELECT.format(output="output", which="id = :id"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +54,40 @@ def of_execution(
     connection: Connection, *, user_id: UserId, tenant_id: TenantId, execution_id: ExecutionId
 ) -> list[Step]:
     """Return an execution's steps in topological order, those of an unknown one as none."""
-    rows = connection.execute(
-        text(f"{_SELECT} AND execution_id = :id ORDER BY ordinal, node_id"),
-        {"user_id": user_id, "tenant_id": tenant_id, "id": execution_id},
-    )
+    rows = connection.execute(_OF_EXECUTION, {"user_id": user_id, "tenant_id": tenant_id, "id": execution_id})
     return [_step(row) for row in rows]
+
+
+def standing(connection: Connection, *, user_id: UserId, tenant_id: TenantId, execution_id: ExecutionId) -> list[Step]:
+    """Return the same with None for every output: together those may be half a gigabyte."""
+    rows = connection.execute(_STANDING, {"user_id": user_id, "tenant_id": tenant_id, "id": execution_id})
+    return [_step(row) for row in rows]
+
+
+def outputs(
+    connection: Connection,
+    *,
+    user_id: UserId,
+    tenant_id: TenantId,
+    execution_id: ExecutionId,
+    node_ids: Collection[NodeId],
+) -> dict[NodeId, Json]:
+    """Return the outputs of those of these nodes that have completed."""
+    rows = connection.execute(
+        text(
+            """
+            SELECT node_id, output FROM app.workflow_steps
+             WHERE tenant_id = :tenant_id AND user_id = :user_id AND execution_id = :id AND status = 'completed'
+               AND node_id = ANY(:node_ids)"""
+        ),
+        {"user_id": user_id, "tenant_id": tenant_id, "id": execution_id, "node_ids": list(node_ids)},
+    )
+    return {NodeId(row.node_id): row.output for row in rows}
 
 
 def get(connection: Connection, *, user_id: UserId, tenant_id: TenantId, step_id: StepId) -> Step:
     """Raises NotFoundError."""
-    row = connection.execute(
-        text(f"{_SELECT} AND id = :id"),
-        {"user_id": user_id, "tenant_id": tenant_id, "id": step_id},
-    ).one_or_none()
+    row = connection.execute(_GET, {"user_id": user_id, "tenant_id": tenant_id, "id": step_id}).one_or_none()
     if row is None:
         raise NotFoundError(f"no step {step_id} of an execution")
     return _step(row)

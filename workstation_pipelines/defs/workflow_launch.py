@@ -198,7 +198,7 @@ def _fail(workspace: "Workspace", execution: "Execution", error: InvalidRequestE
     place: dict[str, Any] = {**owner, "execution_id": execution.id}
     with workspace.database.transaction_with_rls(execution.user_id, execution.tenant_id) as connection:
         executions.lock(connection, **place)
-        left = [step for step in steps.of_execution(connection, **place) if not step.status.is_over]
+        left = [step for step in steps.standing(connection, **place) if not step.status.is_over]
         endings = [Ending(step.node_id, StepStatus.SKIPPED, SkipReason.NOT_REACHED) for step in left]
         steps.close_open(connection, **place, endings=endings)
         for run in workflow_runs.of_execution(connection, **place):

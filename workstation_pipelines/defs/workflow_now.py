@@ -112,7 +112,7 @@ class Dagster:
         place: dict[str, Any] = {"user_id": owner.user_id, "tenant_id": owner.tenant_id}
         with self._workspace.database.transaction_with_rls(**place) as connection:
             execution = executions.get(connection, **place, execution_id=owner.execution_id)
-            found = steps.of_execution(connection, **place, execution_id=owner.execution_id)
+            found = steps.standing(connection, **place, execution_id=owner.execution_id)
         if execution.status is not ExecutionStatus.WAITING:
             return None
         times = [

@@ -334,7 +334,7 @@ def _refuse_unless_retriable(parent: Execution, definition: Definition, from_: F
         unknown = sorted(set(from_) - known)
         if unknown:
             raise InvalidRequestError(
-                f"version has no node {', '.join(unknown)}: choose among {', '.join(sorted(known))}"
+                f"that version has no node {', '.join(unknown)}: choose among {', '.join(sorted(known))}"
             )
 
 
@@ -343,7 +343,7 @@ def _step(
 ) -> Step:
     from workstation_pipelines.db import steps
 
-    for step in steps.of_execution(connection, user_id=user_id, tenant_id=tenant_id, execution_id=execution_id):
+    for step in steps.standing(connection, user_id=user_id, tenant_id=tenant_id, execution_id=execution_id):
         if step.node_id == node_id:
             return step
     raise NotFoundError(f"no step {node_id} in an execution {execution_id} of yours")

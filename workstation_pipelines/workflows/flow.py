@@ -38,6 +38,7 @@ __all__ = [
     "decide",
     "decisions",
     "final",
+    "givers",
     "output_of",
     "reusable",
     "scope_of",
@@ -165,12 +166,18 @@ def output_of(definition: Definition, outputs: Mapping[NodeId, Json]) -> Json:
 
     `outputs` are those of completed nodes. Of two output blocks that give the same name the later one counts.
     """
-    givers = [node for node in definition.nodes if node.type == OUTPUT_TYPE]
-    if givers:
-        given = [outputs[node.id] for node in givers if node.id in outputs]
-        return {name: value for output in given if isinstance(output, Mapping) for name, value in output.items()}
+    given = {node_id: outputs[node_id] for node_id in givers(definition) if node_id in outputs}
+    if any(node.type == OUTPUT_TYPE for node in definition.nodes):
+        values = given.values()
+        return {name: value for output in values if isinstance(output, Mapping) for name, value in output.items()}
+    return {**given}
+
+
+def givers(definition: Definition) -> list[NodeId]:
+    """Return the nodes whose outputs output_of() looks at."""
     inner = {edge.source for edge in definition.edges}
-    return {node.id: outputs[node.id] for node in definition.nodes if node.id not in inner and node.id in outputs}
+    named = [node.id for node in definition.nodes if node.type == OUTPUT_TYPE]
+    return named or [node.id for node in definition.nodes if node.id not in inner]
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,23 +78,26 @@ def close(database: Database, run: MirroredRun, status: str, log: RunLog) -> boo
 def settle(connection: Connection, execution: Execution, folded: Folded) -> None:
     """End what a run that is over has left open, and the execution, or let it wait; the caller holds its lock()."""
     owner: dict[str, Any] = {"user_id": execution.user_id, "tenant_id": execution.tenant_id}
-    rows = steps.of_execution(connection, **owner, execution_id=execution.id)
+    rows = steps.standing(connection, **owner, execution_id=execution.id)
     ends = endings(rows, folded)
     if ends:
         steps.close_open(connection, **owner, execution_id=execution.id, endings=ends)
-        rows = steps.of_execution(connection, **owner, execution_id=execution.id)
+        rows = steps.standing(connection, **owner, execution_id=execution.id)
     found = outcome(execution, rows, folded)
     if found.status is ExecutionStatus.WAITING:
         execution_control.set_waiting(connection, **owner, execution_id=execution.id)
         return
-    outputs = {row.node_id: row.output for row in rows if row.status is StepStatus.COMPLETED}
-    is_completed = found.status is ExecutionStatus.COMPLETED
+    output = None
+    if found.status is ExecutionStatus.COMPLETED:
+        definition = shape(execution.definition)
+        given = steps.outputs(connection, **owner, execution_id=execution.id, node_ids=flow.givers(definition))
+        output = flow.output_of(definition, given)
     execution_control.end(
         connection,
         **owner,
         execution_id=execution.id,
         status=found.status,
-        output=flow.output_of(shape(execution.definition), outputs) if is_completed else None,
+        output=output,
         error_class=found.error_class,
         error_message=found.error_message,
     )
