@@ -166,6 +166,15 @@ def test_what_waits_for_a_dagster_is_cancelled_one_by_one_or_all(workstation: Pr
     assert "floor" in workstation("workflow", "run", "ask", "-i", 'floor="x"').err
     assert workstation("workflow", "deactivate", "ask").code == 0
     assert "activate" in workstation("workflow", "run", "ask").err
+    assert "activate" in workstation("workflow", "retry", started[0]["id"]).err
+    assert "is over" in workstation("workflow", "cancel", "--status", "completed").err
+
+
+def test_what_is_only_queued_is_cancelled_at_once(here: Program) -> None:
+    """No daemon serves the queue, so that nothing else would end it."""
+    queued = here("workflow", "run", "ask", "--json").value
+    assert (queued["status"], queued["run_number"]) == ("pending", 1)
+    assert here("workflow", "cancel", queued["id"], "--json").value["status"] == "cancelled"
 
 
 def test_secrets_are_set_from_stdin_and_never_shown(workstation: Program, monkeypatch: pytest.MonkeyPatch) -> None:

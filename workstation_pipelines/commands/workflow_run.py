@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,7 +17,14 @@ from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.workflow_model import Execution, ExecutionId, ExecutionStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Row
+
     from workstation_pipelines.defs.workflow_now import Dagster
+
+STOPPED_AT_ONCE = 20
+"""So many runs are stopped on the spot, the others by the sensor that looks every few seconds."""
 
 AnExecution = Annotated[str, typer.Argument(metavar="EXECUTION", help="The execution's id.")]
 Wait = Annotated[
@@ -105,12 +112,13 @@ def cancel(
     """
     from datetime import timedelta
 
-    from workstation_pipelines.db import executions
     from workstation_pipelines.workflows import control
 
     is_bulk = workflow is not None or status is not None or older_than is not None
     if (execution is not None) == is_bulk:
         raise InvalidRequestError("give EXECUTION, or some of --workflow, --status and --older-than")
+    if status is not None and status.is_over:
+        raise InvalidRequestError(f"what is {status} is over: give --status pending, running or waiting")
     with open_session(context) as session:
         if execution is not None:
             ids = [parsed_execution(execution)]
@@ -125,14 +133,32 @@ def cancel(
                 status=status,
                 older_than=timedelta(minutes=minutes_of(older_than)) if older_than is not None else None,
             )
-        with session.transaction() as connection:
-            now = executions.standing(connection, **session.owner, execution_ids=ids)
+        now = _stopped(session, ids)
     if as_json:
         told = [{"id": each.id, "status": each.status, "cancel_requested": each.cancel_requested} for each in now]
         print_json(told[0] if execution is not None else told)
         return
     over = sum(ExecutionStatus(each.status).is_over for each in now)
     print_line(f"{over:,} cancelled, {len(now) - over:,} stop within seconds; what is done stays.")
+
+
+def _stopped(session: Session, ids: Sequence[ExecutionId]) -> Sequence[Row[Any]]:
+    """Return how cancelled executions stand. What is only queued ends now, whether a Dagster runs or not."""
+    from workstation_pipelines.db import executions
+    from workstation_pipelines.defs import workflow_now
+
+    def standing() -> Sequence[Row[Any]]:
+        with session.transaction() as connection:
+            return executions.standing(connection, **session.owner, execution_ids=ids)
+
+    now = standing()
+    still_open = [ExecutionId(each.id) for each in now if not ExecutionStatus(each.status).is_over]
+    if not still_open:
+        return now
+    with workflow_now.opened(session.workspace) as dagster:
+        for execution_id in still_open[:STOPPED_AT_ONCE]:
+            dagster.refresh(execution_id)
+    return standing()
 
 
 def retry(

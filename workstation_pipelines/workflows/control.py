@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from workstation_pipelines.db.executions import NewStep
-    from workstation_pipelines.db.workflows import Version
+    from workstation_pipelines.db.workflows import Version, Workflow
     from workstation_pipelines.sync.workspace import Workspace
 
 From = Literal["start", "failed"] | Collection[str]
@@ -66,10 +66,7 @@ def start(
 
     with workspace.database.transaction_with_rls(user_id, tenant_id) as connection:
         found = workflows.named(connection, user_id=user_id, tenant_id=tenant_id, name=workflow)
-        if not found.is_active:
-            raise InvalidRequestError(
-                f"workflow {found.slug} is inactive: `workstation workflow activate {found.slug}` lets it run again"
-            )
+        _refuse_inactive(found)
         chosen = workflows.version(
             connection, user_id=user_id, tenant_id=tenant_id, workflow_id=found.id, version=version
         )
@@ -189,8 +186,8 @@ def retry(
     """Write a new execution that does again what is to be, and takes over what still holds; see reuse.reusable().
 
     It has the input of the one that it retries, and its version unless the `newest` is wanted. Raises NotFoundError, and
-    InvalidRequestError when that one is not over, nothing in it has failed (from "failed"), a node is unknown, or the input
-    does not fit the newest version.
+    InvalidRequestError when the workflow is inactive, that one is not over, nothing in it has failed (from "failed"), a node
+    is unknown, or the input does not fit the newest version.
     """
     from workstation_pipelines.db import executions, steps, workflows
     from workstation_pipelines.workflows import catalog, reuse
@@ -206,6 +203,9 @@ def retry(
             version=None if newest else parent.version,
         )
         definition = catalog.read(version.definition)
+        _refuse_inactive(
+            workflows.get(connection, user_id=user_id, tenant_id=tenant_id, workflow_id=parent.workflow_id)
+        )
         _refuse_unless_retriable(parent, definition, from_)
         reused = reuse.reusable(catalog.read(parent.definition), parent_steps, definition, from_)
         return write_execution(
@@ -318,6 +318,13 @@ def _new_steps(
         )
         for ordinal, node in enumerate(definition.nodes)
     ]
+
+
+def _refuse_inactive(workflow: Workflow) -> None:
+    if not workflow.is_active:
+        raise InvalidRequestError(
+            f"workflow {workflow.slug} is inactive: `workstation workflow activate {workflow.slug}` lets it run again"
+        )
 
 
 def _refuse_unless_retriable(parent: Execution, definition: Definition, from_: From) -> None:
