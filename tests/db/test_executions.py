@@ -97,7 +97,7 @@ def test_key_asks_once_for_one_workflow(desk: Desk) -> None:
     other = Desk(desk.database, desk.user_id, desk.tenant_id, "another")
     with pytest.raises(InvalidRequestError, match="used for another workflow"):
         other.create(idempotency_key="k")
-    for bad in ({"idempotency_key": ""}, {"priority": 101}):
+    for bad in ({"idempotency_key": ""}, {"idempotency_key": "a\x00b"}, {"priority": 101}):
         with pytest.raises(InvalidRequestError):
             desk.create(**bad)
     for unknown in ({"version_id": WorkflowVersionId(uuid4())}, {"parent_execution_id": ExecutionId(uuid4())}):

@@ -148,8 +148,8 @@ def create(
 def _refuse_unless_sensible(priority: int, key: str | None) -> None:
     if not LEAST_PRIORITY <= priority <= MOST_PRIORITY:
         raise InvalidRequestError(f"priority {priority}: choose one from {LEAST_PRIORITY} to {MOST_PRIORITY}")
-    if key is not None and not 0 < len(key) <= LONGEST_KEY:
-        raise InvalidRequestError(f"an idempotency key has 1 to {LONGEST_KEY} characters")
+    if key is not None and not (0 < len(key) <= LONGEST_KEY and key.isprintable()):
+        raise InvalidRequestError(f"an idempotency key has 1 to {LONGEST_KEY} printable characters")
 
 
 def _existing(

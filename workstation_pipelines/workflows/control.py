@@ -296,7 +296,7 @@ def token_hash(token: str) -> bytes:
 def _storable(given: Mapping[str, Json]) -> Mapping[str, Json]:
     from workstation_pipelines.workflows import storable
 
-    problems = [f"{problem.path or 'it'}: {problem.message}" for problem in storable.problems_of(given)]
+    problems = [f"{each.path}: {each.message}".removeprefix(": ") for each in storable.problems_of(given)]
     if problems:
         raise InvalidRequestError(f"the input cannot be stored: {'; '.join(problems[:MOST_TOLD])}")
     return given

@@ -50,7 +50,7 @@ def problems_of(document: object) -> Iterator[Problem]:
             else:
                 size += _scalar_bytes(value)
         if size > MOST_BYTES:
-            yield Problem("", f"the workflow has more than {MOST_BYTES:,} bytes: move content into documents or inputs")
+            yield Problem("", f"it has more than {MOST_BYTES:,} bytes of JSON: move content into documents")
             return
 
 
