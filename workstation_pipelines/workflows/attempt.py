@@ -19,6 +19,7 @@ from workstation_pipelines.db import executions
 from workstation_pipelines.errors import (
     CancelledError,
     FencedError,
+    InvalidRequestError,
     NotFoundError,
     RetryableError,
     WorkstationError,
@@ -96,6 +97,8 @@ class _Begun:
     scope: Mapping[str, Any]
     inputs: Mapping[str, Json]
     given: Given
+    hidden: frozenset[str]
+    """Secrets of the whole workflow: what one node sends out, another may be told."""
     stop: NodeStop
 
 
@@ -119,6 +122,8 @@ class Runner:
         self._ledger = ledger
         self._definition = catalog.read(execution.definition)
         self._turns = Turns(self._definition, execution, found)
+        self._secret_names = references.names_of_secrets([dict(node.config) for node in self._definition.nodes])
+        self._secrets: frozenset[str] | None = None
         self._monotonic, self._jitter = monotonic, jitter
         self._ends_s = monotonic() + self._definition.timeout_s
         self._faults = Faults(workspace.settings.fault)
@@ -197,20 +202,32 @@ class Runner:
         self._turns.changed(begun)
         if number == 0:
             return None
+        hidden = self._all_secrets().union(what.secrets.values())
         stop = NodeStop(self._stop, timeout_s=node.timeout_s, run_ends_s=self._ends_s, monotonic=self._monotonic)
-        return _Begun(node, begun, block_id, _waited(step), scope, inputs, what, stop)
+        return _Begun(node, begun, block_id, _waited(step), scope, inputs, what, hidden, stop)
+
+    def _all_secrets(self) -> frozenset[str]:
+        """Return the secrets that any node refers to, those that open; read once a run."""
+        if self._secrets is None:
+            opened: list[str] = []
+            for name in sorted(self._secret_names):
+                with suppress(InvalidRequestError):  # the node that needs it says so
+                    opened += self._ledger.secrets([name]).values()
+            self._secrets = frozenset(opened)
+        return self._secrets
 
     def _worked(self, begun: _Begun) -> Attempted:
         try:
             result = self._called(begun)
             self._faults.reach("workflow_block")
-            output = None if isinstance(result, Wait) else stored_output(result.output, begun.given.secrets.values())
+            output = None if isinstance(result, Wait) else stored_output(result.output, begun.hidden)
             taken = () if isinstance(result, Wait) else self._turns.taken_with(begun.node.id, output)
         except (CancelledError, FencedError) as error:
             return self._stopped() if self._stop.is_set else self._failed(begun, error)
         except Exception as error:  # noqa: BLE001 - the rim around a block: written down, and told
             return self._failed(begun, error)
         if isinstance(result, Wait):
+            result = replace(result, message=str(redacted(result.message, begun.hidden)))
             self._ledger.wait(begun.step, begun.block_id, result)
             self._turns.changed(replace(begun.step, status=StepStatus.WAITING, wait=replace(result, decision=None)))
             return Attempted(Outcome.WAITS)
@@ -241,7 +258,7 @@ class Runner:
             log=_Log(self._ledger, begun),
             resolve=lambda value, more: references.resolve_value(value, {**begun.scope, **more}, secrets),
             block_id=begun.block_id,
-            secrets=frozenset(secrets.values()),
+            secrets=begun.hidden,
         )
         return called(lambda: BLOCKS[node.type].run(call), begun.stop, name=node.id)
 
@@ -260,7 +277,7 @@ class Runner:
             begun.step,
             begun.block_id,
             error_class=type(error).__name__,
-            message=str(redacted(message, begun.given.secrets.values())),
+            message=str(redacted(message, begun.hidden)),
             will_retry=wait_s is not None,
             wait=later,
         )
@@ -302,7 +319,7 @@ class _Log:
     def __call__(self, line: str) -> None:
         self._left -= 1
         if self._left >= 0:
-            self._ledger.log(self._begun.step, str(redacted(line, self._begun.given.secrets.values())))
+            self._ledger.log(self._begun.step, str(redacted(line, self._begun.hidden)))
 
 
 def _waited(step: Step) -> Wait | None:

@@ -8,8 +8,9 @@ import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from workstation_pipelines.workflow_model import Json
 
@@ -29,8 +30,9 @@ Span = tuple[int, int]
 def redacted(value: Json, secrets: Collection[str]) -> Json:
     """Return the JSON value with `***` for every secret in its texts and keys, at any depth; the value itself stays.
 
-    Found are a secret as it is, percent-encoded, escaped as in JSON (also JSON in JSON) or HTML, and within base64. A number
-    or text that is a secret as a whole is hidden however short. Texts take time linear in their length.
+    Found are a secret as it is, percent-encoded, escaped as in JSON (also JSON in JSON) or HTML, and within base64, there
+    also percent-encoded or escaped. A number or text that is a secret as a whole is hidden however short. Texts take time
+    linear in their length.
     """
     wanted = _Wanted.of(secrets)
     if not wanted.whole:
@@ -96,9 +98,10 @@ def _forms(secret: str) -> Iterator[str]:
     yield as_bytes.hex()
     yield as_bytes.hex().upper()
     # Three thirds of a byte may come before it in a longer text: what its neighbours change of the code is left away.
-    for before in range(3):
-        code = base64.b64encode(b"\0" * before + as_bytes).decode()
-        bits = 8 * (before + len(as_bytes))
+    in_urls = {quote(as_bytes, safe=safe).encode() for safe in ("", "/")}
+    for before, inner in product(range(3), {as_bytes, json.dumps(secret)[1:-1].encode(), *in_urls}):
+        code = base64.b64encode(b"\0" * before + inner).decode()
+        bits = 8 * (before + len(inner))
         inside = code[-(-8 * before // 6) : bits // 6]
         if len(inside) >= _ENCODED_LEAST:
             yield inside

@@ -56,7 +56,8 @@ class BlockCall(Generic[Config]):
     expressions are evaluated on: {"input", "variables", "nodes": {id: {"output"}}, "execution": {"id", "workflow"}}.
     `wait` is what this node returned when it was called before, with the `decision` that came since; None the first time.
     `idempotency_key` is the same for every attempt of this node in this execution, and unlike any other. `secrets` are the
-    values that the config referred to: they must reach no log and no message; what is stored is redacted of them.
+    values that any node's config refers to: they must reach no log and no message; outputs, lines and messages are redacted
+    of them, and so has to be what a block stores by itself.
     """
 
     execution_id: ExecutionId

@@ -13,6 +13,7 @@ from workstation_pipelines.errors import InvalidRequestError
 from workstation_pipelines.workflow_model import BlockResult
 from workstation_pipelines.workflows import spending
 from workstation_pipelines.workflows.blocks.contract import BlockCall, BlockConfig
+from workstation_pipelines.workflows.redaction import redacted
 
 if TYPE_CHECKING:
     from workstation_pipelines.sync.saving import TextToSave
@@ -81,7 +82,8 @@ def run(call: BlockCall[SaveDocumentsConfig]) -> BlockResult:
 def _texts(call: BlockCall[SaveDocumentsConfig]) -> list[TextToSave]:
     from workstation_pipelines.sync.saving import TextToSave
 
-    config = call.config
+    # What is kept, and found by a search, is no place for a secret.
+    config = SaveDocumentsConfig.model_validate(redacted(call.config.model_dump(), call.secrets))
     keys = [each.key or f"{call.idempotency_key}:{ordinal}" for ordinal, each in enumerate(config.documents)]
     if len(set(keys)) < len(keys):
         raise InvalidRequestError("two documents have the same `key`: give each one of its own, or none")
