@@ -13,7 +13,7 @@ import pytest
 
 from tests.defs.workflow_place import ALICE, HOME, OWNER, WorkflowPlace
 from tests.workflows.dags import scripted_blocks
-from workstation_pipelines.db import workflow_runs, workflows
+from workstation_pipelines.db import run_presence, workflow_runs, workflows
 from workstation_pipelines.defs import runs, workflow_jobs, workflow_launch
 from workstation_pipelines.defs.workflow_repository import StoredWorkflows
 from workstation_pipelines.errors import NotFoundError
@@ -165,3 +165,13 @@ def test_two_users_workflows_share_ops_and_no_name(place: WorkflowPlace) -> None
         return [job, other]
 
     assert {each.name for each in both.get_all_jobs()} == {"wf_one_v1_000000000000", "wf_other_v1_111111111111"}
+
+
+def test_runs_are_served_as_soon_as_dev_is_there_and_no_longer(place: WorkflowPlace) -> None:
+    def is_served() -> bool:
+        return runs.is_served(place.database, place.instance, utc_now)
+
+    assert not is_served()
+    with run_presence.present(place.database, runs.DEV):
+        assert is_served()
+    assert not is_served()

@@ -116,7 +116,7 @@ def run_dev(settings: Settings, workspace_file: Path, **watching: Any) -> int:
     sets the intervals of that, see Watchdog. Waits for everything it started.
     Raises InvalidRequestError, SourceUnavailableError before anything is started.
     """
-    from workstation_pipelines.db import workflows
+    from workstation_pipelines.db import run_presence, workflows
     from workstation_pipelines.sync.workspace import Workspace
 
     prepared = prepare(settings)
@@ -127,7 +127,7 @@ def run_dev(settings: Settings, workspace_file: Path, **watching: Any) -> int:
         instance.upgrade()  # several processes must not create or migrate the tables at once
         watching.setdefault("listing", Listing(partial(workflows.newest_version_at, workspace.database)))
         watchdog = Watchdog(instance, workspace.database, f"http://127.0.0.1:{settings.web_port}", **watching)
-        with watchdog.watching():
+        with watchdog.watching(), run_presence.present(workspace.database, runs.DEV):
             return supervise(command, prepared.environment)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
@@ -30,6 +30,9 @@ from dagster._core.storage.tags import (
 
 from workstation_pipelines.defs.home import USER_TAG
 from workstation_pipelines.model import Clock
+
+if TYPE_CHECKING:
+    from workstation_pipelines.db.engine import Database
 
 LOCATION = "sync"
 REPOSITORY = "__repository__"
@@ -56,6 +59,9 @@ INTERRUPT_WITHIN_S = 3.0
 QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
 SIGN_OF_LIFE_S = 75.0
 """Daemons give a sign of life every 30 seconds."""
+
+DEV = "workstation dev"
+"""What `workstation dev` is present as; see run_presence. Its daemon takes a while to give its first sign of life."""
 
 RECENT_RUNS = 20
 REQUEST = "request"
@@ -340,10 +346,13 @@ def _create_workflow_run(
     )
 
 
-def is_served(instance: dg.DagsterInstance, clock: Clock) -> bool:
-    """Return whether a daemon takes runs from the queue, as its last sign of life tells: one that died stays a minute."""
+def is_served(database: Database, instance: dg.DagsterInstance, clock: Clock) -> bool:
+    """Return whether runs are taken from the queue, or soon will be: a daemon that died without a word counts for a minute."""
+    from workstation_pipelines.db import run_presence
+
     sign = instance.get_daemon_heartbeats().get(QUEUE_DAEMON)
-    return sign is not None and clock().timestamp() - sign.timestamp < SIGN_OF_LIFE_S
+    is_alive = sign is not None and clock().timestamp() - sign.timestamp < SIGN_OF_LIFE_S
+    return is_alive or run_presence.is_present(database, DEV)
 
 
 def execute_now(
@@ -356,11 +365,28 @@ def execute_now(
     assets: Sequence[dg.AssetKey] | None = None,
 ) -> RunOutcome:
     """Run a job in this process and wait. The web UI shows the run like any other, with its job and partition."""
+    subset = job.get_subset(asset_selection=set(assets)) if assets is not None else job
+    run = create_sync_run(
+        instance, subset, partition_key=partition_key, tags=tags, run_config=run_config, assets=assets
+    )
+    execute_run(InMemoryJob(subset), run, instance)
+    return outcome_of(instance, run.run_id)
+
+
+def create_sync_run(
+    instance: dg.DagsterInstance,
+    job: dg.JobDefinition,
+    *,
+    partition_key: str,
+    tags: Mapping[str, str],
+    run_config: Mapping[str, Any],
+    assets: Sequence[dg.AssetKey] | None = None,
+) -> dg.DagsterRun:
+    """Create a run of a job of the location `sync`, neither queued nor begun; `job` has been cut to `assets`."""
     origin = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin(LOCATION), REPOSITORY).get_job_origin(job.name)
     repository = ReconstructableRepository.for_module("workstation_pipelines.definitions", "defs")
-    subset = job.get_subset(asset_selection=set(assets)) if assets is not None else job
-    run = instance.create_run_for_job(
-        job_def=subset,
+    return instance.create_run_for_job(
+        job_def=job,
         run_config=dict(run_config),
         tags={**tags, PARTITION_NAME_TAG: partition_key, "dagster/repository": f"{REPOSITORY}@{LOCATION}"},
         status=dg.DagsterRunStatus.NOT_STARTED,
@@ -368,8 +394,6 @@ def execute_now(
         remote_job_origin=origin,
         job_code_origin=repository.get_reconstructable_job(job.name).get_python_origin(),
     )
-    execute_run(InMemoryJob(subset), run, instance)
-    return outcome_of(instance, run.run_id)
 
 
 def outcome_of(instance: dg.DagsterInstance, run_id: str) -> RunOutcome:

@@ -52,7 +52,7 @@ class Dagster:
 
     def is_served(self) -> bool:
         """Whether a Dagster takes runs from the queue, as far as its storage tells: up to a minute late."""
-        return self._instance is not None and runs.is_served(self._instance, utc_now)
+        return self._instance is not None and runs.is_served(self._workspace.database, self._instance, utc_now)
 
     def refresh(self, execution_id: ExecutionId) -> bool:
         """Write down what has become of an execution's run; return whether a Dagster is there to go on with it."""
