@@ -1,5 +1,7 @@
 """Eight nodes that need nothing of one another and take a second each: in one thread, in eight, and in eight processes.
 
+Dagster's storage is PostgreSQL, as it is in use: its SQLite files are no place for eight processes at once.
+
 python -m benchmarks.workflow_executors [--json]
 """
 
@@ -8,15 +10,21 @@ python -m benchmarks.workflow_executors [--json]
 import argparse
 import json
 import logging
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster._core.storage.dagster_run import DagsterRunStatus
 
+from benchmarks.server import private_server
 from workstation_pipelines.defs.threads import threads_executor
+from workstation_pipelines.settings import DAGSTER_DRIVER, with_driver
 
 NODES = 8
 NODE_S = 1.0
@@ -55,7 +63,13 @@ def processes() -> dg.JobDefinition:
 def measure() -> dict[str, float]:
     """Return the wall seconds of each run."""
     figures = {}
-    with tempfile.TemporaryDirectory(prefix="ws-bench-") as made, dg.DagsterInstance.local_temp(made) as instance:
+    with ExitStack() as stack:
+        made = stack.enter_context(tempfile.TemporaryDirectory(prefix="ws-bench-"))
+        server = stack.enter_context(private_server(Path(made)))
+        url = with_driver(stack.enter_context(server.floor_database("bench_dagster")), DAGSTER_DRIVER)
+        storage = {"storage": {"postgres": {"postgres_url": url}}}
+        instance = stack.enter_context(dg.DagsterInstance.local_temp(made, overrides=storage))
+        instance.upgrade()
         for job in (in_process, threads, processes):
             began_s = time.perf_counter()
             result = dg.execute_job(dg.reconstructable(job), instance)
@@ -63,16 +77,22 @@ def measure() -> dict[str, float]:
             run = instance.get_run_by_id(result.run_id)
             assert run is not None
             if run.status is not DagsterRunStatus.SUCCESS:
-                raise SystemExit(
-                    f"{job.__name__}: {[event.message for event in result.all_events if event.is_failure]}"
-                )
+                raise SystemExit(f"{job.__name__} ended as {run.status.value}: {_failures(instance, run.run_id)}")
     return figures
+
+
+def _failures(instance: dg.DagsterInstance, run_id: str) -> list[str]:
+    entries = [record.event_log_entry for record in instance.get_records_for_run(run_id).records]
+    found = [entry.dagster_event for entry in entries if entry.dagster_event is not None]
+    errors = [getattr(event.event_specific_data, "error", None) for event in found]
+    return [f"{event.step_key}: {error.message}" for event, error in zip(found, errors, strict=True) if error]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `timeout` leaves nothing running
     logging.disable(logging.WARNING)
     figures = measure()
     if asked.json:

@@ -16,6 +16,7 @@ import os
 import random
 import re
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -86,6 +87,26 @@ def document(url: str) -> dict[str, Any]:
         {"source": each, "target": "last"} for each in middle
     ]
     return {"nodes": nodes, "edges": edges}
+
+
+def save(workspace: Workspace, slug: str, written: dict[str, Any]) -> None:
+    with workspace.database.transaction_with_rls(ALICE, HOME) as connection:
+        workflows.create(
+            connection,
+            **OWNER,
+            workflow_id=WorkflowId(workspace.new_id()),
+            version_id=WorkflowVersionId(workspace.new_id()),
+            slug=slug,
+            name=slug,
+            definition=written,
+            definition_hash=digest(written),
+        )
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+    return port
 
 
 class Outside(ThreadingHTTPServer):
@@ -188,20 +209,6 @@ class Trial:
     stack: Stack
     shuffle: random.Random
     all: list[ExecutionId] = field(default_factory=list)
-
-    def save(self, url: str) -> None:
-        written = document(url)
-        with self.workspace.database.transaction_with_rls(ALICE, HOME) as connection:
-            workflows.create(
-                connection,
-                **OWNER,
-                workflow_id=WorkflowId(self.workspace.new_id()),
-                version_id=WorkflowVersionId(self.workspace.new_id()),
-                slug="calls",
-                name="calls",
-                definition=written,
-                definition_hash=digest(written),
-            )
 
     def top_up(self) -> None:
         """Have enough executions open: retries of failed ones first."""
@@ -336,13 +343,9 @@ def patiently(do: Callable[[], Any]) -> Any:
 
 
 def run(kills: int, seed: int, is_verbose: bool) -> dict[str, Any]:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        port: int = found.getsockname()[1]
     folder = Path(tempfile.mkdtemp(prefix="ws-kills-"))
     settings = Settings(
-        WORKSTATION_HOME=folder / "home", WORKSTATION_EMBEDDER=EmbedderName.HASHING, WORKSTATION_WEB_PORT=port
+        WORKSTATION_HOME=folder / "home", WORKSTATION_EMBEDDER=EmbedderName.HASHING, WORKSTATION_WEB_PORT=free_port()
     )
     done: list[Kill] = []
     with outside() as url, Workspace.open(settings) as workspace, dev.open_instance(settings) as instance:
@@ -350,7 +353,7 @@ def run(kills: int, seed: int, is_verbose: bool) -> dict[str, Any]:
         stack = Stack(settings, folder / "dev.log")
         trial = Trial(workspace, instance, stack, random.Random(seed))  # noqa: S311 - to be repeatable
         try:
-            trial.save(url)
+            save(workspace, "calls", document(url))
             while len(done) < kills:
                 patiently(trial.top_up)
                 victim = patiently(trial.kill)
@@ -389,6 +392,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `timeout` leaves nothing running
     figures = run(options.kills, options.seed, is_verbose=not options.json)
     print(json.dumps(figures, indent=2))
     return 1 if figures["not_agreed_in_time"] or figures["wrong_in_the_end"] else 0
