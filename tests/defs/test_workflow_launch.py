@@ -10,16 +10,19 @@ from uuid import UUID
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.events import DagsterEvent
+from dagster._core.execution.api import execute_run
 
 from tests.defs.workflow_place import ALICE, HOME, OWNER, WorkflowPlace
 from tests.workflows.dags import scripted_blocks
 from workstation_pipelines.db import run_presence, workflow_runs, workflows
 from workstation_pipelines.defs import runs, workflow_jobs, workflow_launch
 from workstation_pipelines.defs.workflow_repository import StoredWorkflows
-from workstation_pipelines.errors import NotFoundError
+from workstation_pipelines.errors import InvalidRequestError, NotFoundError
 from workstation_pipelines.identity import utc_now
 from workstation_pipelines.settings import Settings
-from workstation_pipelines.workflow_model import ExecutionId, RunOwner
+from workstation_pipelines.workflow_model import ExecutionId, ExecutionStatus, RunOwner
 from workstation_pipelines.workflows import catalog
 
 
@@ -74,12 +77,29 @@ def test_execution_is_queued_once_under_a_name_that_finds_its_version(place: Wor
     assert sorted(node.name for node in stored.get_job(run.job_name).nodes) == ["first", "second"]
 
 
-def test_edit_while_a_run_is_queued_changes_nothing_in_that_run(place: WorkflowPlace, settings: Settings) -> None:
+def test_edit_and_deactivation_while_a_run_is_queued_change_nothing_in_that_run_and_deletion_waits_for_it(
+    place: WorkflowPlace, settings: Settings
+) -> None:
     execution_id = place.ask_for(place.save(ONE), ONE)
     run = run_of(place, workflow_launch.start_execution(place.workspace, place.instance, owner(execution_id)))
     place.save(TWO)
-    assert [node.name for node in StoredWorkflows(lambda: settings).get_job(run.job_name).nodes] == ["only"]
+    workflow_id = place.execution(execution_id).workflow_id
+    with place.database.transaction_with_rls(ALICE, HOME) as connection:
+        workflows.set_active(connection, **OWNER, workflow_id=workflow_id, is_active=False)
+        with pytest.raises(InvalidRequestError, match="not over"):
+            workflows.delete(connection, **OWNER, workflow_id=workflow_id)
+    job = StoredWorkflows(lambda: settings).get_job(run.job_name)
+    assert [node.name for node in job.nodes] == ["only"]
     assert catalog.read(place.execution(execution_id).definition) == catalog.read(ONE)
+
+    begun = dg.DagsterEventType.PIPELINE_STARTING.value  # as the daemon does, before it starts a process for it
+    event = DagsterEvent(event_type_value=begun, job_name=run.job_name)
+    place.instance.report_dagster_event(event, run_id=run.run_id)
+    execute_run(InMemoryJob(job), run_of(place, run.run_id), place.instance)
+    assert place.close(execution_id) is ExecutionStatus.COMPLETED
+    assert place.steps(execution_id).keys() == {"only"}
+    with place.database.transaction_with_rls(ALICE, HOME) as connection:
+        workflows.delete(connection, **OWNER, workflow_id=workflow_id)
 
 
 def test_sweep_starts_what_waits_and_makes_runs_that_were_only_written_down(place: WorkflowPlace) -> None:
