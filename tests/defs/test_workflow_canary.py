@@ -44,16 +44,17 @@ def forms(secret: str) -> list[str]:
 def echo(request: Request) -> Answer:
     """Say everything back, in every form."""
     asked = [*(value for _, value in request.query), *request.headers.values(), request.body.decode(), *request.steps]
+    coded = [base64.b64encode(f"{pad}{each}".encode()).decode() for each in asked for pad in ("", "a", "bc")]
     told = {
         "plain": asked,
         "percent": [quote(each, safe="") for each in asked],
-        "base64": [base64.b64encode(f"{pad}{each}".encode()).decode() for each in asked for pad in ("", "a", "bc")],
+        "base64": coded,
         "json": json.dumps(asked),
         "hex": CANARY.encode().hex(),
         CANARY: 1,
         "error": {"code": CANARY, "message": CANARY},
     }
-    headers = {"X-Echo": CANARY, f"X-Quoted-{quote(CANARY, safe='')}": quote(CANARY), "X-Coded": told["base64"][0]}
+    headers = {"X-Echo": CANARY, f"X-Quoted-{quote(CANARY, safe='')}": quote(CANARY), "X-Coded": coded[0]}
     return Answer.of(told, 200 if request.path.startswith("/echo") else 400, headers)
 
 

@@ -24,6 +24,9 @@ _ROOT = Path(__file__).resolve().parents[2]
 _HEAVY = (
     "workstation_pipelines.cli",
     "workstation_pipelines.defs.dev",
+    "workstation_pipelines.defs.location",
+    "workstation_pipelines.defs.watchdog",
+    "workstation_pipelines.defs.workflow_now",
     "workstation_pipelines.db.migrate",
     "workstation_pipelines.index.minilm.embedder",
     "workstation_pipelines.index.pinecone",

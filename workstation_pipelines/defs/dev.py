@@ -19,12 +19,8 @@ import dagster as dg
 from dagster._core.instance.ref import InstanceRef
 
 from workstation_pipelines.db import embedded
-from workstation_pipelines.defs import home, partitions, runs
-from workstation_pipelines.defs.assets import op_name, stage_key
-from workstation_pipelines.defs.location import sync_definitions
-from workstation_pipelines.defs.resources import workspace_resource
+from workstation_pipelines.defs import home, runs
 from workstation_pipelines.defs.runs import RunOutcome
-from workstation_pipelines.defs.watchdog import Listing, Watchdog
 from workstation_pipelines.errors import InvalidRequestError, NotFoundError, SourceUnavailableError
 from workstation_pipelines.model import SourceType
 from workstation_pipelines.settings import Settings, child_environment
@@ -63,11 +59,15 @@ def open_instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
 
 def register(settings: Settings, source_type: SourceType, data_source_id: UUID) -> bool:
     """Let runs name a new data source; False when Dagster's storage cannot be reached, and the sensor does it later."""
+    from workstation_pipelines.defs import partitions
+
     return _best_effort(settings, lambda instance: partitions.register_partition(instance, source_type, data_source_id))
 
 
 def forget(settings: Settings, source_type: SourceType, data_source_id: UUID) -> bool:
     """Take a removed data source out of the partitions; False when the sensor has to do it later."""
+    from workstation_pipelines.defs import partitions
+
     return _best_effort(settings, lambda instance: partitions.forget_partition(instance, source_type, data_source_id))
 
 
@@ -86,6 +86,10 @@ def materialize_once(
     Raises NotFoundError for an id that nobody has.
     """
     from workstation_pipelines.db import data_sources
+    from workstation_pipelines.defs import partitions
+    from workstation_pipelines.defs.assets import op_name, stage_key
+    from workstation_pipelines.defs.location import sync_definitions
+    from workstation_pipelines.defs.resources import workspace_resource
     from workstation_pipelines.sync.workspace import Workspace
 
     with Workspace.open(settings) as workspace:
@@ -117,6 +121,7 @@ def run_dev(settings: Settings, workspace_file: Path, **watching: Any) -> int:
     Raises InvalidRequestError, SourceUnavailableError before anything is started.
     """
     from workstation_pipelines.db import run_presence, workflows
+    from workstation_pipelines.defs.watchdog import Listing, Watchdog
     from workstation_pipelines.sync.workspace import Workspace
 
     prepared = prepare(settings)
