@@ -204,6 +204,7 @@ CASES: dict[str, Case] = {
         "offset": pick.one_of(0, 1),
     },
     "executions.running": lambda pick: {"limit": pick.one_of(1, 10)},
+    "executions.standing": lambda pick: {"execution_ids": [pick.id("execution"), pick.id("execution")]},
     "execution_control.begin_run": lambda pick: {**_execution(pick), "run_id": pick.own_id("run")},
     "execution_control.mark_running": lambda pick: {**_execution(pick), "run_id": pick.id("run")},
     "execution_control.heartbeat": lambda pick: {**_execution(pick), "run_id": pick.id("run")},
@@ -245,6 +246,8 @@ CASES: dict[str, Case] = {
     "attempts.spend": lambda pick: {"block_id": pick.id("block"), "spent": _attempt(pick)["spent"]},
     "steps.get": lambda pick: {"step_id": pick.id("step")},
     "steps.of_execution": _execution,
+    "steps.standing": _execution,
+    "steps.outputs": lambda pick: {**_execution(pick), "node_ids": [NodeId("n0"), NodeId("n1")]},
     "steps.skip": lambda pick: {"step_id": pick.id("step"), "reason": pick.one_of(*SkipReason)},
     "steps.close_open": lambda pick: {
         **_execution(pick),
