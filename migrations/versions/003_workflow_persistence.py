@@ -318,6 +318,9 @@ BEGIN
                'waits_for', CASE WHEN n.status = 'waiting' THEN n.wait_kind END,
                'until', CASE WHEN n.status = 'waiting' THEN n.wait_until END))
       FROM changed n JOIN before o USING (id) WHERE n.status <> o.status ORDER BY n.ordinal;
+    IF NOT EXISTS (SELECT FROM changed n WHERE n.wait_kind IS NOT NULL OR n.decision IS NOT NULL) THEN
+        RETURN NULL;
+    END IF;
     INSERT INTO app.timeline_events (id, tenant_id, user_id, execution_id, kind, node_id, detail)
     SELECT gen_random_uuid(), n.tenant_id, n.user_id, n.execution_id, 'step.decided', n.node_id,
            jsonb_strip_nulls(jsonb_build_object('approved', n.decision -> 'approved', 'expired', n.decision -> 'expired',

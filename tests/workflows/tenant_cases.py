@@ -194,6 +194,7 @@ CASES: dict[str, Case] = {
     },
     "executions.get": _execution,
     "executions.lock": _execution,
+    "executions.hold": _execution,
     "executions.progress": _execution,
     "executions.listed": lambda pick: {
         **_period(pick),

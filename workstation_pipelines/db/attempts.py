@@ -1,7 +1,7 @@
 """Attempts at a step, each from its begin to its one outcome.
 
-Only the newest attempt of a step, and only while it is running, has an outcome: whoever comes later is refused. The caller
-holds executions.lock() and has recorded what was spent before.
+Only the newest attempt of a step, and only while it is running, has an outcome: whoever comes later is refused. Each begin and
+each outcome locks the execution; a caller that records what was spent does that before, and holds the execution for it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.sql.expression import bindparam
 
-from workstation_pipelines.errors import FencedError
+from workstation_pipelines.errors import CancelledError, FencedError
 from workstation_pipelines.model import UserId
 from workstation_pipelines.workflow_model import Json, StepId, TenantId, Wait
 
@@ -43,22 +43,37 @@ class _Attempt:
     block_id: UUID
 
 
-_BEGIN_STEP = text(
+# One statement, since a workflow of many small steps does little else. What is locked is read as it is then, and steps and
+# attempts change only while their execution is locked: so the rest of the statement decides on it, and not on what it saw.
+_BEGIN = text(
     """
-    UPDATE app.workflow_steps s
-       SET status = 'running', attempts = attempts + 1, started_at = coalesce(started_at, now()), error_class = '',
-           error_message = ''
-     WHERE s.tenant_id = :tenant_id AND s.user_id = :user_id AND s.id = :step_id
-       AND s.status IN ('pending', 'retrying', 'waiting')
-       AND EXISTS (SELECT FROM app.workflow_executions e
-                    WHERE e.tenant_id = s.tenant_id AND e.user_id = s.user_id AND e.id = s.execution_id
-                      AND e.dagster_run_id = CAST(:run_id AS uuid) AND e.status IN ('pending', 'running', 'waiting'))
-    RETURNING s.execution_id, s.node_id, s.attempts"""
-)
-_INSERT_BLOCK = text(
-    """
-    INSERT INTO app.block_executions (id, tenant_id, user_id, execution_id, step_id, node_id, attempt, input, dagster_run_id)
-    VALUES (:block_id, :tenant_id, :user_id, :execution_id, :step_id, :node_id, :attempt, :input, CAST(:run_id AS uuid))"""
+    WITH held AS (
+        SELECT e.tenant_id, e.user_id, e.id, e.status, e.cancel_requested, e.dagster_run_id
+          FROM app.workflow_executions e
+         WHERE e.tenant_id = :tenant_id AND e.user_id = :user_id AND e.id = (
+               SELECT s.execution_id FROM app.workflow_steps s
+                WHERE s.tenant_id = :tenant_id AND s.user_id = :user_id AND s.id = :step_id)
+           FOR UPDATE),
+    step AS (
+        UPDATE app.workflow_steps s
+           SET status = 'running', attempts = s.attempts + 1, started_at = coalesce(s.started_at, now()), error_class = '',
+               error_message = ''
+          FROM held h
+         WHERE s.tenant_id = :tenant_id AND s.user_id = :user_id AND s.id = :step_id AND s.execution_id = h.id
+           AND s.status IN ('pending', 'retrying', 'waiting') AND NOT h.cancel_requested
+           AND h.dagster_run_id = CAST(:run_id AS uuid) AND h.status IN ('pending', 'running', 'waiting')
+        RETURNING s.tenant_id, s.user_id, s.execution_id, s.id, s.node_id, s.attempts),
+    block AS (
+        INSERT INTO app.block_executions (id, tenant_id, user_id, execution_id, step_id, node_id, attempt, input,
+                                          dagster_run_id)
+        SELECT CAST(:block_id AS uuid), s.tenant_id, s.user_id, s.execution_id, s.id, s.node_id, s.attempts, :input,
+               CAST(:run_id AS uuid)
+          FROM step s
+        RETURNING attempt)
+    SELECT h.cancel_requested AND h.dagster_run_id = CAST(:run_id AS uuid)
+               AND h.status IN ('pending', 'running', 'waiting') AS is_to_stop,
+           (SELECT b.attempt FROM block b) AS attempt
+      FROM held h"""
 ).bindparams(bindparam("input", type_=JSONB))
 
 
@@ -74,71 +89,74 @@ def begin(
 ) -> int:
     """Begin the next attempt at a step of an execution that this run works on; return its number, from 1 over all runs.
 
-    `input` is what the block is given, secrets left out. Raises FencedError when the step is over or being worked on, or
-    the execution is over or another run's.
+    `input` is what the block is given, secrets left out. Locks the execution. Raises CancelledError when that is to be
+    cancelled, and FencedError when the step is over or being worked on, or the execution is over or another run's.
     """
-    values = {
-        "user_id": user_id,
-        "tenant_id": tenant_id,
-        "step_id": step_id,
-        "run_id": str(dagster_run_id),
-    }
-    row = connection.execute(_BEGIN_STEP, values).one_or_none()
-    if row is None:
-        raise FencedError(f"step {step_id} is over, or not for run {dagster_run_id} to begin")
-    connection.execute(
-        _INSERT_BLOCK,
+    found = connection.execute(
+        _BEGIN,
         {
-            **values,
+            "user_id": user_id,
+            "tenant_id": tenant_id,
+            "step_id": step_id,
             "block_id": block_id,
-            "execution_id": row.execution_id,
-            "node_id": row.node_id,
-            "attempt": row.attempts,
+            "run_id": str(dagster_run_id),
             "input": dict(input),
         },
-    )
-    attempt: int = row.attempts
+    ).one_or_none()
+    if found is not None and found.is_to_stop:
+        raise CancelledError("cancelled on request")
+    if found is None or found.attempt is None:
+        raise FencedError(f"step {step_id} is over, or not for run {dagster_run_id} to begin")
+    attempt: int = found.attempt
     return attempt
 
 
 # A step's own tokens and cost are the sum of its attempts', which a trigger keeps.
-_END_BLOCK = text(
-    """
-    UPDATE app.block_executions
-       SET status = :block_status, error_class = :error_class, error_message = :error_message, completed_at = now(),
-           input_tokens = input_tokens + :input_tokens, output_tokens = output_tokens + :output_tokens,
-           cost = cost + :cost
-     WHERE tenant_id = :tenant_id AND user_id = :user_id AND id = :block_id AND step_id = :step_id AND status = 'running'"""
-)
-_END_STEP = """
-    UPDATE app.workflow_steps s SET status = :status, {changes}
-     WHERE s.tenant_id = :tenant_id AND s.user_id = :user_id AND s.id = :step_id AND s.status = 'running'
-       AND s.attempts = (SELECT b.attempt FROM app.block_executions b
-                          WHERE b.tenant_id = s.tenant_id AND b.user_id = s.user_id AND b.id = :block_id)"""
-_COMPLETE = text(_END_STEP.format(changes="output = :output, completed_at = now()")).bindparams(
+_END = """
+    WITH held AS (
+        SELECT e.id FROM app.workflow_executions e
+         WHERE e.tenant_id = :tenant_id AND e.user_id = :user_id AND e.id = (
+               SELECT b.execution_id FROM app.block_executions b
+                WHERE b.tenant_id = :tenant_id AND b.user_id = :user_id AND b.id = :block_id)
+           FOR UPDATE),
+    block AS (
+        UPDATE app.block_executions b
+           SET status = :block_status, error_class = :error_class, error_message = :error_message, completed_at = now(),
+               input_tokens = b.input_tokens + :input_tokens, output_tokens = b.output_tokens + :output_tokens,
+               cost = b.cost + :cost
+          FROM held h
+         WHERE b.tenant_id = :tenant_id AND b.user_id = :user_id AND b.id = :block_id AND b.step_id = :step_id
+           AND b.execution_id = h.id AND b.status = 'running'
+        RETURNING b.step_id, b.attempt),
+    step AS (
+        UPDATE app.workflow_steps s SET status = :status, {changes}
+          FROM block b
+         WHERE s.tenant_id = :tenant_id AND s.user_id = :user_id AND s.id = b.step_id AND s.status = 'running'
+           AND s.attempts = b.attempt
+        RETURNING s.id)
+    SELECT count(*) FROM step"""
+_COMPLETE = text(_END.format(changes="output = :output, completed_at = now()")).bindparams(
     bindparam("output", type_=JSONB(none_as_null=True))
 )
 _FAIL = text(
-    _END_STEP.format(
+    _END.format(
         changes="""error_class = :error_class, error_message = :error_message,
            completed_at = CASE WHEN :status = 'failed' THEN now() END"""
     )
 )
 _FAIL_AND_WAIT = text(
-    _END_STEP.format(
+    _END.format(
         changes="""error_class = :error_class, error_message = :error_message, wait_kind = 'time',
            wait_until = :until, decision = NULL"""
     )
 )
 _WAIT = text(
-    _END_STEP.format(
+    _END.format(
         changes="""wait_kind = :kind, wait_until = :until, wait_token_hash = :token_hash, wait_sync_job_id = :sync_job_id,
            wait_message = :message, decision = NULL"""
     )
 )
-_CANCEL = text(
-    _END_STEP.format(changes="error_class = :error_class, error_message = :error_message, completed_at = now()")
-)
+_CANCEL = text(_END.format(changes="error_class = :error_class, error_message = :error_message, completed_at = now()"))
 
 
 _HOLD = text(
@@ -268,20 +286,20 @@ def _end(
         "step_id": attempt.step_id,
         "block_id": attempt.block_id,
     }
-    ended_block = connection.execute(
-        _END_BLOCK,
+    ended = connection.execute(
+        statement,
         {
             **place,
             "block_status": block_status,
-            "error_class": values.get("error_class", ""),
-            "error_message": values.get("error_message", ""),
+            "error_class": "",
+            "error_message": "",
             "input_tokens": spent.input_tokens,
             "output_tokens": spent.output_tokens,
             "cost": spent.cost,
+            **values,
         },
     )
-    ended_step = connection.execute(statement, {**place, **values})
-    if (ended_block.rowcount, ended_step.rowcount) != (1, 1):
+    if ended.scalar_one() != 1:
         raise FencedError(
             f"attempt {attempt.block_id} is not that of step {attempt.step_id} any more: its result is lost"
         )

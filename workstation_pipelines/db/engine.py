@@ -184,5 +184,6 @@ def _become_app_role(connection: psycopg.Connection[Any], _record: object) -> No
 def _forget_user(connection: psycopg.Connection[Any], _record: object, _state: object) -> None:
     # set_config(.., true) ends with its transaction; this undoes a session-level one that a mistake may have left.
     connection.rollback()
+    connection.autocommit = True  # one round trip instead of three, after every transaction
     connection.execute("SELECT set_config('app.user_id', '', false), set_config('app.tenant_id', '', false)")
-    connection.commit()
+    connection.autocommit = False

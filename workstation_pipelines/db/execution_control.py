@@ -42,7 +42,7 @@ def begin_run(
     that it waits for. Of several callers at the same moment one gets a number. Raises NotFoundError.
     """
     owner = {"user_id": user_id, "tenant_id": tenant_id}
-    executions.lock(connection, user_id=user_id, tenant_id=tenant_id, execution_id=execution_id)
+    executions.hold(connection, user_id=user_id, tenant_id=tenant_id, execution_id=execution_id)
     waits.settle(connection, user_id=user_id, tenant_id=tenant_id, execution_id=execution_id)
     number: int | None = connection.execute(
         _BEGIN, {**owner, "id": execution_id, "run_id": run_id}
@@ -124,7 +124,7 @@ def end(
 ) -> bool:
     """End an execution for good; return False where it is over already, and then nothing changes.
 
-    Steps that are still open are cancelled with it: close them before, where more is known of them. The caller holds lock().
+    Steps that are still open are cancelled with it: close them before, where more is known of them. The caller holds hold().
     """
     owner = {"user_id": user_id, "tenant_id": tenant_id}
     if not status.is_over:
@@ -160,7 +160,7 @@ def request_cancel(
 
     Raises NotFoundError.
     """
-    executions.lock(connection, user_id=user_id, tenant_id=tenant_id, execution_id=execution_id)
+    executions.hold(connection, user_id=user_id, tenant_id=tenant_id, execution_id=execution_id)
     owner = {"user_id": user_id, "tenant_id": tenant_id}
     _cancel_locked(connection, owner, [execution_id])
     status: str = connection.execute(

@@ -215,6 +215,33 @@ def lock(connection: Connection, *, user_id: UserId, tenant_id: TenantId, execut
     return _execution(row)
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What of a locked execution decides who may write its rows."""
+
+    status: ExecutionStatus
+    dagster_run_id: str | None
+    cancel_requested: bool
+
+
+_HOLD = text(
+    """
+    SELECT e.status, e.dagster_run_id::text AS dagster_run_id, e.cancel_requested FROM app.workflow_executions e
+     WHERE e.tenant_id = :tenant_id AND e.user_id = :user_id AND e.id = :id FOR UPDATE"""
+)
+
+
+def hold(connection: Connection, *, user_id: UserId, tenant_id: TenantId, execution_id: ExecutionId) -> Held:
+    """Lock an execution as lock() does, without reading its definition, input and output, of up to a megabyte each.
+
+    Raises NotFoundError.
+    """
+    row = connection.execute(_HOLD, {"user_id": user_id, "tenant_id": tenant_id, "id": execution_id}).one_or_none()
+    if row is None:
+        raise _not_found(execution_id)
+    return Held(ExecutionStatus(row.status), row.dagster_run_id, row.cancel_requested)
+
+
 def listed(
     connection: Connection,
     *,

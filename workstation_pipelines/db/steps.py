@@ -1,7 +1,7 @@
 """The steps of an execution: how each stands, and the end of those that nobody works on any more.
 
 db/attempts.py has what happens to a step while a run works on it, db/waits.py what a step waits for. Whoever writes here
-holds executions.lock().
+holds executions.hold().
 """
 
 from __future__ import annotations

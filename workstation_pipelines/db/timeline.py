@@ -66,7 +66,7 @@ def add_many(
     """
     if not events:
         return 0
-    executions.lock(connection, user_id=user_id, tenant_id=tenant_id, execution_id=execution_id)
+    executions.hold(connection, user_id=user_id, tenant_id=tenant_id, execution_id=execution_id)
     added = connection.execute(
         _INSERT,
         {

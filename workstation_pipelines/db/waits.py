@@ -72,7 +72,7 @@ def decide(
     found = connection.execute(_FIND, {**owner, "token_hash": token_hash, "step_id": step_id}).one_or_none()
     if found is None:
         raise NotFoundError("nothing waits for this approval: check the token, it is given once and whole")
-    execution = executions.lock(connection, **owner, execution_id=ExecutionId(found.execution_id))
+    execution = executions.hold(connection, **owner, execution_id=ExecutionId(found.execution_id))
     decided = connection.execute(_DECIDE, {**owner, "id": found.id, "decision": dict(decision)})
     step = steps.get(connection, **owner, step_id=StepId(found.id))
     if decided.rowcount != 1:
@@ -83,7 +83,7 @@ def decide(
 def set_token(
     connection: Connection, *, user_id: UserId, tenant_id: TenantId, step_id: StepId, token_hash: bytes
 ) -> None:
-    """Let the holder of a token decide on a step that waits for an approval, and of no earlier one; the caller holds lock().
+    """Let the holder of a token decide on a step that waits for an approval, and of no earlier one; the caller holds hold().
 
     Raises NotFoundError, and InvalidRequestError when it is too late, as decide() does.
     """

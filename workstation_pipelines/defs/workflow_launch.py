@@ -197,7 +197,7 @@ def _fail(workspace: "Workspace", execution: "Execution", error: InvalidRequestE
     owner: dict[str, Any] = {"user_id": execution.user_id, "tenant_id": execution.tenant_id}
     place: dict[str, Any] = {**owner, "execution_id": execution.id}
     with workspace.database.transaction_with_rls(execution.user_id, execution.tenant_id) as connection:
-        executions.lock(connection, **place)
+        executions.hold(connection, **place)
         left = [step for step in steps.standing(connection, **place) if not step.status.is_over]
         endings = [Ending(step.node_id, StepStatus.SKIPPED, SkipReason.NOT_REACHED) for step in left]
         steps.close_open(connection, **place, endings=endings)

@@ -283,7 +283,7 @@ def new_token(
 
     token = f"{execution_id}.{secrets.token_urlsafe(32)}"
     with workspace.database.transaction_with_rls(user_id, tenant_id) as connection:
-        executions.lock(connection, user_id=user_id, tenant_id=tenant_id, execution_id=execution_id)
+        executions.hold(connection, user_id=user_id, tenant_id=tenant_id, execution_id=execution_id)
         step = _step(connection, user_id, tenant_id, execution_id, node_id)
         waits.set_token(connection, user_id=user_id, tenant_id=tenant_id, step_id=step.id, token_hash=token_hash(token))
     return token

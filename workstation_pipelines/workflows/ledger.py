@@ -13,7 +13,7 @@ from uuid import UUID
 
 from workstation_pipelines.db import attempts, blocks, execution_control, executions, metering, steps, timeline
 from workstation_pipelines.db.timeline import TimelineEvent
-from workstation_pipelines.errors import CancelledError, FencedError, SourceUnavailableError
+from workstation_pipelines.errors import FencedError, SourceUnavailableError
 from workstation_pipelines.identity import utc_now
 from workstation_pipelines.model import Usage
 from workstation_pipelines.sync.faults import Faults
@@ -74,10 +74,9 @@ class Ledger:
         It is completed when an earlier attempt of this run was, though nothing was heard of that.
         Raises FencedError, and CancelledError when the execution is to be cancelled.
         """
-        with self._held() as (connection, execution):
-            if execution.cancel_requested:
-                raise CancelledError("cancelled on request")
+        with self._transaction() as connection:
             if step.id in self._unsettled:
+                self._hold(connection)
                 step = self._looked_up(connection, step)
                 if step.status is StepStatus.COMPLETED:
                     return step, 0
@@ -112,9 +111,11 @@ class Ledger:
     def complete(self, step: Step, block_id: UUID, output: Json, usages: Sequence[Usage]) -> None:
         """Complete a step, and bill `usages` with it. Raises FencedError."""
         mine = [replace(each, job_id=self._execution_id, step=f"workflow:{step.node_type}") for each in usages]
-        with self._held() as (connection, _):
-            metering.record(connection, user_id=self._owner["user_id"], usages=mine)
-            spent = spent_of(mine)
+        spent = spent_of(mine)
+        with self._transaction() as connection:
+            if mine:
+                self._hold(connection)
+                metering.record(connection, user_id=self._owner["user_id"], usages=mine)
             attempts.complete(connection, **self._owner, step_id=step.id, block_id=block_id, output=output, spent=spent)
             self._faults.reach("workflow_complete")
         self._faults.reach("workflow_completed")
@@ -122,7 +123,7 @@ class Ledger:
 
     def wait(self, step: Step, block_id: UUID, wait: Wait) -> None:
         """Raises FencedError."""
-        with self._held() as (connection, _):
+        with self._transaction() as connection:
             attempts.wait(connection, **self._owner, step_id=step.id, block_id=block_id, wait=wait)
         self._unsettled.pop(step.id, None)
 
@@ -136,7 +137,7 @@ class Ledger:
         self, step: Step, block_id: UUID, *, error_class: str, message: str, will_retry: bool, wait: Wait | None
     ) -> None:
         """Raises FencedError."""
-        with self._held() as (connection, _):
+        with self._transaction() as connection:
             attempts.fail(
                 connection,
                 **self._owner,
@@ -168,12 +169,9 @@ class Ledger:
         ) as connection:
             yield connection
 
-    @contextmanager
-    def _held(self) -> Iterator[tuple[Connection, Execution]]:
-        with self._transaction() as connection:
-            execution = executions.lock(connection, **self._owner, execution_id=self._execution_id)
-            if execution.status.is_over or execution.dagster_run_id != self._run_id:
-                raise FencedError(
-                    f"execution {self._execution_id} is over, or another run's: run {self._run_id} writes no more"
-                )
-            yield connection, execution
+    def _hold(self, connection: Connection) -> None:
+        execution = executions.hold(connection, **self._owner, execution_id=self._execution_id)
+        if execution.status.is_over or execution.dagster_run_id != self._run_id:
+            raise FencedError(
+                f"execution {self._execution_id} is over, or another run's: run {self._run_id} writes no more"
+            )
