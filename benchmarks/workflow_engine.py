@@ -130,7 +130,7 @@ class Bench:
 
     def retry(self, nodes: int) -> float:
         """Return the seconds of a retry that reuses all nodes but the last, which fails again."""
-        slug = self.save(document(nodes, "chain", last="to_number(`[1]`) + `x`"))
+        slug = self.save(document(nodes, "chain", last="join(`1`, `2`)"))
         failed = self.start(slug)
         self.run(failed, ExecutionStatus.FAILED)
         again = control.retry(self.workspace, user_id=ALICE, tenant_id=HOME, execution_id=failed.id)

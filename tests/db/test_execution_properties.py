@@ -18,7 +18,7 @@ from workstation_pipelines.db import attempts, execution_control, steps, waits
 from workstation_pipelines.db.attempts import Spent
 from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.executions import NewStep
-from workstation_pipelines.errors import FencedError, InvalidRequestError
+from workstation_pipelines.errors import CancelledError, FencedError, InvalidRequestError
 from workstation_pipelines.workflow_model import (
     ExecutionId,
     ExecutionStatus,
@@ -132,7 +132,7 @@ class Executions(RuleBasedStateMachine):
     @rule(pick=PICK, place=st.integers(0, 2))
     def begin_attempt(self, pick: int, place: int) -> None:
         execution = self._one(pick)
-        with suppress(FencedError):
+        with suppress(FencedError, CancelledError):
             self.desk.begin_run(execution)
             if place < len(self.desk.steps_of(execution)):
                 self.begun.append(self.desk.begin(execution, place))

@@ -32,7 +32,7 @@ from workstation_pipelines.db.engine import Database
 from workstation_pipelines.db.execution_costs import Period
 from workstation_pipelines.db.executions import NewStep
 from workstation_pipelines.db.timeline import TimelineEvent
-from workstation_pipelines.errors import FencedError, InvalidRequestError, NotFoundError
+from workstation_pipelines.errors import CancelledError, FencedError, InvalidRequestError, NotFoundError
 from workstation_pipelines.model import Usage, WebhookId
 from workstation_pipelines.workflow_model import (
     ExecutionId,
@@ -580,10 +580,31 @@ def test_old_executions_go_and_open_ones_stay(desk: Desk, module_admin: Admin) -
     assert [event.kind for event in _open_events(desk)] == ["workflow_failed"]
 
 
+def test_nothing_begins_in_an_execution_that_is_to_be_cancelled(desk: Desk) -> None:
+    execution = desk.started()
+    attempt = desk.begin(execution)
+    desk.do(execution_control.request_cancel, execution_id=execution)
+    with pytest.raises(CancelledError):
+        desk.begin(execution, 1)
+    with pytest.raises(FencedError):  # another run's hears that first
+        desk.begin(execution, 1, run_id=uuid4())
+    desk.complete(attempt)
+    held = desk.do(executions.hold, execution_id=execution)
+    found = desk.get(execution)
+    assert (held.status, held.dagster_run_id, held.cancel_requested) == (found.status, found.dagster_run_id, True)
+    assert [step.status for step in desk.steps_of(execution)] == [StepStatus.COMPLETED, StepStatus.PENDING]
+
+
 def test_another_tenant_of_the_same_user_sees_nothing(desk: Desk) -> None:
     execution = desk.started()
     other = Desk(desk.database, desk.user_id, TenantId("other"))
-    for call in (executions.get, executions.lock, executions.progress, execution_control.request_cancel):
+    for call in (
+        executions.get,
+        executions.lock,
+        executions.hold,
+        executions.progress,
+        execution_control.request_cancel,
+    ):
         with pytest.raises(NotFoundError):
             other.do(call, execution_id=execution)
     assert other.do(executions.listed) == other.do(steps.of_execution, execution_id=execution) == []

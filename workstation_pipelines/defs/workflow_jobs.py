@@ -22,6 +22,7 @@ from workstation_pipelines.errors import InvalidRequestError, RetryableError, Wo
 from workstation_pipelines.settings import Settings
 from workstation_pipelines.workflow_model import Definition, Isolation, NodeId
 from workstation_pipelines.workflows import flow
+from workstation_pipelines.workflows.blocks import BLOCKS
 from workstation_pipelines.workflows.job_names import JobName
 
 if TYPE_CHECKING:
@@ -32,6 +33,14 @@ RUN_KEY = "workflow_run"
 OUT = "out"
 WAITS, HELD, REUSED = "waits", "held", "reused"
 """Outputs that no edge leaves from: they tell the event log what the step was."""
+
+_MEANINGS = {
+    OUT: "The node is completed.",
+    WAITS: "The node waits: another run of the execution goes on with it.",
+    HELD: "A node before this one waits.",
+    REUSED: "The node was completed before this run, and its block was not called.",
+}
+_BRANCH = "The node is completed, and this condition of its edges is true."
 
 MOST_ATTEMPTS_TO_WRITE = 20
 MOST_RETRIES = 1_000_000
@@ -111,7 +120,8 @@ def compile_job(
         # One input for all, also for a single source: so each node waits, is skipped and is left out by the same rule.
         after: dict[str, dg.IDependencyDefinition] = {"after": dg.MultiDependencyDefinition(above)} if above else {}
         dependencies[dg.NodeInvocation(op.name, alias=node.id)] = after
-    graph = dg.GraphDefinition(name=name, node_defs=list(ops.values()), dependencies=dependencies)
+    told = f"Version {version} of the workflow {slug}: `workstation workflow show {slug}` has its settings."
+    graph = dg.GraphDefinition(name=name, description=told, node_defs=list(ops.values()), dependencies=dependencies)
     resources = {RESOURCE_KEY: workspace or workspace_resource(Settings.load), RUN_KEY: workflow_run}
     return graph.to_job(name=name, executor_def=_executor(definition), resource_defs=resources)
 
@@ -136,14 +146,16 @@ def _op(block_type: str, has_inputs: bool, conditions: int) -> dg.OpDefinition:
         run: WorkflowRun = getattr(context.resources, RUN_KEY)
         with _as_outcomes(context):
             attempted = run.attempt(context.op_handle.name)
-        yield from (dg.Output(None, name) for name in _told(context, attempted))
+        yield from (dg.Output(None, name, metadata=dict(attempted.figures)) for name in _told(context, attempted))
 
     outputs = (OUT, *_branches(conditions), WAITS, HELD, REUSED)
     return dg.OpDefinition(
         name=f"{block_type}__{int(has_inputs)}_{conditions}",
+        description=BLOCKS[block_type].summary,
         compute_fn=compute,
-        ins={"after": dg.In(dg.Nothing)} if has_inputs else {},
-        outs={name: dg.Out(dg.Nothing, is_required=False) for name in outputs},
+        ins={"after": dg.In(dg.Nothing, "The nodes whose edges lead here are over.")} if has_inputs else {},
+        outs={name: dg.Out(dg.Nothing, _MEANINGS.get(name, _BRANCH), is_required=False) for name in outputs},
+        tags={"dagster/compute_kind": block_type},
         required_resource_keys={RUN_KEY},
     )
 
@@ -182,6 +194,8 @@ def _told(context: dg.OpExecutionContext, attempted: "Attempted") -> list[str]:
         case Outcome.HELD:
             return [HELD]
         case Outcome.RETRY:
+            place = (attempted.error_class, context.op_handle.name, attempted.wait_s)
+            context.log.warning("%s at node %s: trying again in %.1f s", *place)
             raise dg.RetryRequested(MOST_RETRIES, attempted.wait_s) from None
         case Outcome.FAILED:
             frames = stream.frames_of(attempted.bug) if attempted.bug is not None else ()

@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
@@ -25,6 +25,7 @@ from workstation_pipelines.errors import (
     WorkstationError,
 )
 from workstation_pipelines.identity import utc_now
+from workstation_pipelines.model import Usage
 from workstation_pipelines.sync.faults import Faults
 from workstation_pipelines.sync.heartbeat import Heartbeat
 from workstation_pipelines.sync.stopping import StopError, StopSignal
@@ -51,6 +52,7 @@ from workstation_pipelines.workflows.given import Given, given
 from workstation_pipelines.workflows.ledger import Ledger
 from workstation_pipelines.workflows.outputs import stored_output
 from workstation_pipelines.workflows.redaction import redacted
+from workstation_pipelines.workflows.spending import spent_of
 from workstation_pipelines.workflows.turns import Turns
 
 if TYPE_CHECKING:
@@ -77,13 +79,17 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempted:
-    """`taken` says of each of flow.conditions_of() whether it is true; `bug` is an error that no block should raise."""
+    """`taken` says of each of flow.conditions_of() whether it is true; `bug` is an error that no block should raise.
+
+    `figures` are numbers of a completed attempt, which anybody may see: which it was, and what it took.
+    """
 
     outcome: Outcome
     taken: Sequence[bool] = ()
     wait_s: float = 0.0
     error_class: str = ""
     bug: Exception | None = None
+    figures: Mapping[str, int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +239,7 @@ class Runner:
             return Attempted(Outcome.WAITS)
         self._ledger.complete(begun.step, begun.block_id, output, result.usages)
         self._turns.completed(begun.node.id, output, taken)
-        return Attempted(Outcome.COMPLETED, taken=taken)
+        return Attempted(Outcome.COMPLETED, taken=taken, figures=_figures(begun.step.attempts, result.usages))
 
     def _called(self, begun: _Begun) -> BlockResult | Wait:
         if begun.given.error is not None:
@@ -320,6 +326,12 @@ class _Log:
         self._left -= 1
         if self._left >= 0:
             self._ledger.log(self._begun.step, str(redacted(line, self._begun.hidden)))
+
+
+def _figures(attempt: int, usages: Sequence[Usage]) -> Mapping[str, int | float]:
+    spent = spent_of(usages)
+    tokens = {"input_tokens": spent.input_tokens, "output_tokens": spent.output_tokens, "cost_usd": float(spent.cost)}
+    return {"attempt": attempt, **{name: value for name, value in tokens.items() if value}}
 
 
 def _waited(step: Step) -> Wait | None:
