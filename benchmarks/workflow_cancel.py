@@ -111,7 +111,9 @@ class Trial:
 
     def is_over(self, execution_id: ExecutionId) -> bool:
         stands = (self.execution(execution_id).status, self.step(execution_id))
-        return stands == ("cancelled", "cancelled") and self.run_status(execution_id) in ("", "CANCELED", "SUCCESS")
+        # A process that is told to stop before it has begun its run ends as a failure in Dagster's eyes.
+        is_run_over = self.run_status(execution_id) in ("", "CANCELED", "SUCCESS", "FAILURE")
+        return stands == ("cancelled", "cancelled") and is_run_over
 
     def cancelled(self, execution_id: ExecutionId) -> float:
         control.cancel(self.workspace, **OWNER, execution_id=execution_id)
