@@ -33,12 +33,13 @@ import psutil
 from benchmarks.server import private_server
 from benchmarks.workflow_kills import free_port
 from workstation_pipelines.db import data_sources, workflows
+from workstation_pipelines.db.data_sources import DataSource
 from workstation_pipelines.defs import dev, partitions, runs, watchdog, workflow_launch
 from workstation_pipelines.defs.assets import op_name
 from workstation_pipelines.defs.location import sync_definitions
 from workstation_pipelines.defs.resources import workspace_resource
 from workstation_pipelines.identity import utc_now
-from workstation_pipelines.model import DataSource, DataSourceId, SourceType, UserId
+from workstation_pipelines.model import DataSourceId, SourceType, UserId
 from workstation_pipelines.settings import DAGSTER_DRIVER, EmbedderName, Settings, child_environment, with_driver
 from workstation_pipelines.sync.workspace import Workspace
 from workstation_pipelines.workflow_model import (
