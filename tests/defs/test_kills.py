@@ -66,24 +66,35 @@ class Stack:
         return run.status.value
 
     def stopped_worker(self, job_id: UUID) -> tuple[psutil.Process, str]:
-        """Wait until a run has started the job and stands still; return its process and id."""
-        within(lambda: self.job(job_id)[0] == "running")
-        run_id = self.job(job_id)[1]
-        assert run_id is not None
-        found: list[psutil.Process] = []
+        """Wait until a run has started the job and stands still; return its process and id.
+
+        A run that the change of the source asked for stands still just so, and holds the source: it is killed.
+        """
+        found: list[tuple[psutil.Process, str]] = []
 
         def look() -> bool:
-            found[:] = [each for each in self.processes() if each.status() == psutil.STATUS_STOPPED]
+            stopped = [each for each in self.processes() if each.status() == psutil.STATUS_STOPPED]
+            status, run_id = self.job(job_id)  # after the processes: whoever stands still has written it
+            for each in stopped:
+                if status == "running" and run_id is not None and is_of_run(each, run_id):
+                    found.append((each, run_id))
+                elif status == "pending":
+                    each.kill()
             return bool(found)
 
         within(look)
-        return found[0], run_id
+        return found[0]
 
     def processes(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def is_settled(self, job_id: UUID, run_id: str) -> bool:
         return self.job(job_id)[0] == "failed" and self.run_status(run_id) == "FAILURE"
+
+
+def is_of_run(process: psutil.Process, run_id: str) -> bool:
+    """Tell by what captures the output of a run's process."""
+    return any(run_id in word for child in process.children() for word in child.cmdline())
 
 
 def within(holds: Callable[[], bool]) -> None:
