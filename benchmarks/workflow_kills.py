@@ -255,6 +255,7 @@ class Trial:
             workers = [worker for worker in map(self.worker_of, self.open()) if worker is not None]
             if workers and (victim != "code server" or self.stack.find("api grpc", "workflow_location")):
                 break
+            self.top_up()  # what was open may have ended meanwhile
             time.sleep(0.2)
         time.sleep(self.shuffle.uniform(0, 4))
         if victim == "worker":

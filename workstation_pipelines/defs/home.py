@@ -78,7 +78,12 @@ def _configuration(folder: Path, postgres_url: str | Mapping[str, str]) -> dict[
             "class": "LocalComputeLogManager",
             "config": {"base_dir": str(folder / "compute_logs")},
         },
-        "run_queue": {"dequeue_interval_seconds": 1},
+        # A location that has just lost its code server has it back within seconds; what is queued waits for that.
+        "run_queue": {
+            "dequeue_interval_seconds": 1,
+            "max_user_code_failure_retries": 10,
+            "user_code_failure_retry_delay": 5,
+        },
         "concurrency": {
             # With granularity `op` a killed worker would keep its slot.
             "pools": {"granularity": "run", "default_limit": 4},
