@@ -28,7 +28,8 @@ def mirror(
 
     `workstation dev` does it all the time; this is for when that is away.
     """
-    from workstation_pipelines.defs import dev, disagreements, mirroring
+    from workstation_pipelines.defs import dev, disagreements, mirroring, reaping
+    from workstation_pipelines.identity import utc_now
 
     if watch and check:
         raise InvalidRequestError("--watch and --check exclude each other: a check changes nothing")
@@ -49,6 +50,8 @@ def mirror(
             return
         with interruptible():
             while True:
+                # A killed process leaves nobody to end its run.
+                reaping.reconcile(database, instance, clock=utc_now)
                 done = mirroring.mirror(database, instance)
                 if not watch or done.closed or done.repaired or done.failures:
                     print_json(done) if as_json else print_line(str(done))
